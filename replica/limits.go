@@ -1,8 +1,69 @@
 package replica
 
+import "time"
+
 // Every bound of this package, with its reason. docs/PROTOCOL.md shows the ones a peer can notice.
 const (
 	// MaxFrameBytes bounds one frame's body, compressed or not: a peer never allocates more for bytes it
 	// has not checked yet.
 	MaxFrameBytes = 1 << 20
+	// MaxMessageBytes bounds a body that goes on over several frames, after decompression. It holds a row
+	// of a few values of the greatest size.
+	MaxMessageBytes = 64 << 20
+	// maxInflation bounds decompression: no table data worth compressing shrinks further, a bomb does.
+	maxInflation = 1000
+	// compressFrom is the least body worth compressing: smaller ones grow.
+	compressFrom = 1 << 10
+
+	// maxPushBytes bounds a block that is pushed; a larger one is announced and pulled, so that it never
+	// holds up the small ones behind it.
+	maxPushBytes = 64 << 10
+	// maxHeldBlocks and maxHeldBytes bound the blocks held back per origin, out of order or ahead of the
+	// clock. A block that finds no room is dropped: a later pull brings its content.
+	maxHeldBlocks = 1000
+	maxHeldBytes  = 16 << 20
+	// maxHeldOrigins bounds the origins that have held blocks: ids come from outside.
+	maxHeldOrigins = 64
+
+	// maxOffered bounds the schemas told on one link that no block has used yet.
+	maxOffered = 4096
+
+	// defaultChunkBytes is the size a chunk is filled to: large enough to compress and commit well, small enough
+	// that serving it takes a few milliseconds.
+	defaultChunkBytes = 256 << 10
+	// startCredit is how many chunks a client allows at once, moreCredit how many it adds each time that many
+	// have come. The product with the chunk size bounds what waits in queues.
+	startCredit = 8
+	moreCredit  = 4
+	maxCredit   = 64
+	// maxServed bounds the sessions served to one link at a time.
+	maxServed = 4
+	// lastPassBytes is what the last pass of a session may hold up the server for; more than that is first
+	// sent in another ordinary pass, at most maxPasses times.
+	lastPassBytes = 1 << 20
+	maxPasses     = 8
+
+	// maxSkew is how far ahead of this machine's clock a stamp may be. Evolu allows 5 minutes, iroh-docs 10.
+	maxSkew = 5 * time.Minute
+
+	// headsEvery is how long changed heads are gathered before they are told.
+	headsEvery = 100 * time.Millisecond
+	// pullAfter is how long a replica that is told of newer heads waits for the blocks to come by push.
+	pullAfter = 150 * time.Millisecond
+	// digestEvery is the period in which a silent link tells the hash of all heads, so that a lost last
+	// frame is noticed. It is the round in which promises about convergence are counted.
+	digestEvery = 5 * time.Second
+	// helloEvery is how often HELLO is repeated until the other side's has come.
+	helloEvery = time.Second
+	// sessionTimeout is how long a session may make no progress before it is given up and asked for anew.
+	sessionTimeout = 10 * time.Second
+	// busyRetry is how long a client waits after BUSY.
+	busyRetry = 500 * time.Millisecond
+
+	// defaultCacheRows is how many decoded rows are kept: a few megabytes for usual rows.
+	defaultCacheRows = 1 << 15
+	// readBatch is how many rows are read from the store at once.
+	readBatch = 512
+	// cacheBatch is the most rows of one commit that go into the cache: a catch-up would only wash it out.
+	cacheBatch = 2048
 )

@@ -100,7 +100,8 @@ func (b Batch) IsZero() bool {
 // Drain is what a store found written by others since the last round: local transactions that the replica
 // has not seen yet. A drain is one atomic unit: its groups become a chain of blocks in one step.
 type Drain struct {
-	Groups []Group
+	Schemas []*crdt.Schema // of every table that the groups write, as the store sees it now
+	Groups  []Group
 }
 
 // Group is a run of local operations that share one stamp.

@@ -1,0 +1,242 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rowmesh/rowmesh/crdt"
+)
+
+// LinkID names one connection to one peer for as long as it lasts. Numbers are never used again within a
+// run of the program.
+type LinkID uint64
+
+// link is what the replica knows of the other end of a connection.
+type link struct {
+	id   LinkID
+	name string // of the peer, for people
+
+	greeted bool // its HELLO has come
+	origin  crdt.Origin
+	group   GroupID
+	ready   bool
+	hub     bool
+	offset  int64 // its wall clock less ours, in milliseconds, when its HELLO came
+
+	known   crdt.Coverage             // what it told us it holds
+	sent    crdt.Coverage             // what we pushed beyond that, so far unanswered
+	fresh   map[crdt.Origin]struct{}  // heads of ours that we have not told it
+	schemas map[*crdt.Schema]struct{} // told on the control stream
+	offered map[crdt.SchemaRef]*crdt.Schema
+	lagging bool // frames were lost on the way out: push nothing until it has caught up
+
+	helloAt     int64 // when we last sent HELLO
+	sentAt      int64 // when we last sent anything on the control stream
+	toldAt      int64 // when we last told heads
+	toldAllAt   int64 // when we last told all of them
+	behindSince int64 // since when it is known to hold more than we do; 0: it is not
+	pullNow     bool  // do not wait for pushes
+	notBefore   int64 // no session with it before this moment
+	takesFrom   int64 // wall time from which its content is within our clock's limit
+
+	lastPull uint64 // the greatest session it asked for on this link
+
+	parts [2]assembler // control and bulk
+}
+
+// LinkUp tells the replica of a new connection. name is the peer's, for people.
+func (r *Replica) LinkUp(now Instant, id LinkID, name string) {
+	r.now = now
+	r.LinkDown(now, id)
+	l := &link{
+		id: id, name: name, known: crdt.Coverage{}, sent: crdt.Coverage{}, fresh: map[crdt.Origin]struct{}{},
+		schemas: map[*crdt.Schema]struct{}{}, offered: map[crdt.SchemaRef]*crdt.Schema{},
+	}
+	r.links = append(r.links, l)
+	r.sendHello(l, false)
+}
+
+// LinkDown tells the replica that a connection is gone. What was staged from it is kept, for the session
+// may go on over another link.
+func (r *Replica) LinkDown(now Instant, id LinkID) {
+	r.now = now
+	for i, l := range r.links {
+		if l.id == id {
+			r.links = append(r.links[:i:i], r.links[i+1:]...)
+			r.dropSessions(l)
+			return
+		}
+	}
+}
+
+// Lagging tells the replica that frames for a link were thrown away because its queue was full. The other
+// side is left to pull.
+func (r *Replica) Lagging(now Instant, id LinkID) {
+	r.now = now
+	if l := r.link(id); l != nil {
+		l.lagging = true
+		clear(l.sent)
+		clear(l.schemas)
+		r.dropServed(l)
+	}
+}
+
+func (r *Replica) link(id LinkID) *link {
+	for _, l := range r.links {
+		if l.id == id {
+			return l
+		}
+	}
+	return nil
+}
+
+func (r *Replica) send(l *link, t FrameType, body []byte) {
+	for _, f := range frames(t, body) {
+		r.out = append(r.out, Outgoing{l.id, f})
+	}
+	if !t.Bulk() {
+		l.sentAt = r.now.Mono
+	}
+}
+
+// refuse tells the other side why and closes the link.
+func (r *Replica) refuse(l *link, body rejectBody, reason error) {
+	body.Text = clip(reason.Error(), 512)
+	r.send(l, FrameReject, encodeBody(body))
+	r.close(l, reason)
+}
+
+func (r *Replica) close(l *link, reason error) {
+	r.closed = append(r.closed, Closing{l.id, fmt.Errorf("%s: %w", l.name, reason)})
+	r.LinkDown(r.now, l.id)
+}
+
+// clip shortens text to at most n bytes, at the end of a character.
+func clip(s string, n int) string {
+	for i := range s {
+		if i > n-4 {
+			return s[:i] + "..."
+		}
+	}
+	return s
+}
+
+func (r *Replica) sendHello(l *link, answer bool) {
+	h := helloBody{
+		Version: Version, MinVersion: MinVersion, Origin: r.origin[:], Wall: uint64(max(r.now.Wall, 0)),
+		Heads: vectorOf(r.coverage), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer,
+	}
+	if r.group != (GroupID{}) {
+		h.Group = r.group[:]
+	}
+	l.helloAt = r.now.Mono
+	clear(l.fresh)
+	clear(l.schemas)
+	r.send(l, FrameHello, encodeBody(h))
+}
+
+// ErrOtherGroup is the reason for closing a link to a peer of another group.
+var ErrOtherGroup = errors.New("replica: the peer belongs to another group; a database joins a group when it has none: " +
+	"start with a copy of the group's data, or found the group on one side only")
+
+// ErrVersion is the reason for closing a link to a peer without a common protocol version.
+var ErrVersion = errors.New("replica: no common protocol version; update the older of the two programs")
+
+func (r *Replica) onHello(l *link, body []byte) error {
+	var h helloBody
+	if err := decodeBody(FrameHello, body, &h); err != nil {
+		return err
+	}
+	heads, err := h.Heads.coverage()
+	if err != nil {
+		return err
+	}
+	origin, err := id16(h.Origin)
+	if err != nil {
+		return err
+	}
+	var group GroupID
+	if len(h.Group) > 0 {
+		if group, err = id16(h.Group); err != nil {
+			return err
+		}
+	}
+	if h.MinVersion > Version || h.Version < MinVersion {
+		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (here %d, there %d)", ErrVersion, Version, h.Version))
+		return nil
+	}
+	if group != (GroupID{}) && r.group != (GroupID{}) && group != r.group {
+		r.refuse(l, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
+		return nil
+	}
+	l.greeted, l.origin, l.group, l.ready, l.hub = true, origin, group, h.Ready, h.Hub
+	l.offset = int64(min(h.Wall, 1<<62)) - r.now.Wall
+	l.lagging = false
+	clear(l.sent)
+	clear(l.schemas)
+	l.known = crdt.Coverage{}
+	r.learnHeads(l, heads)
+	l.pullNow = true
+	if !h.Answer {
+		r.sendHello(l, true)
+	}
+	return nil
+}
+
+// learnHeads takes note of what the other side says it holds.
+func (r *Replica) learnHeads(l *link, heads crdt.Coverage) {
+	l.known.Add(heads)
+	if h := heads[r.origin]; h > r.coverage[r.origin] {
+		r.forked = &ForkError{r.origin, h}
+	}
+	r.seeBehind(l)
+}
+
+// seeBehind notes since when the other side holds something that this one lacks.
+func (r *Replica) seeBehind(l *link) {
+	switch behind := r.behind(l); {
+	case !behind:
+		l.behindSince, l.pullNow = 0, false
+	case l.behindSince == 0:
+		l.behindSince = max(r.now.Mono, 1)
+	}
+}
+
+// behind reports whether a session with the other side would bring something. What is held back for its
+// time alone is not worth one.
+func (r *Replica) behind(l *link) bool {
+	for o, h := range l.known {
+		if h <= r.coverage[o] {
+			continue
+		}
+		if held := r.held[o]; held == nil || held.blocks[0].stamp.Time <= r.limit(o != l.origin) {
+			return true
+		}
+	}
+	return false
+}
+
+// level reports whether the other side is known to hold everything that is held here.
+func (r *Replica) level(l *link) bool { return l.known.Includes(r.coverage) }
+
+// LinkStatus says how things stand with one peer.
+type LinkStatus struct {
+	Link     LinkID
+	Peer     string
+	Greeted  bool          // versions and groups agree
+	Origin   crdt.Origin   // under which it writes
+	Ready    bool          // it can serve
+	Hub      bool          //
+	Known    crdt.Coverage // what it is known to hold
+	Level    bool          // it holds everything that is held here
+	Behind   bool          // it holds something that is not held here
+	Lagging  bool          // it is too slow for pushes
+	OffsetMS int64         // its wall clock less ours
+}
+
+func (l *link) status(r *Replica) LinkStatus {
+	return LinkStatus{
+		Link: l.id, Peer: l.name, Greeted: l.greeted, Origin: l.origin, Ready: l.ready, Hub: l.hub,
+		Known: l.known.Clone(), Level: l.greeted && r.level(l), Behind: r.behind(l), Lagging: l.lagging, OffsetMS: l.offset,
+	}
+}

@@ -1,0 +1,107 @@
+package replica
+
+import (
+	"context"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+)
+
+// memStore is the plainest store there can be: one map, committed as a whole. It is the model for others
+// and the base of the scripts and worlds in this package's tests.
+type memStore struct {
+	state   State
+	rows    map[RowKey]crdt.Row
+	drain   Drain // what the next Capture finds
+	commits int
+}
+
+func newMemStore() *memStore {
+	return &memStore{state: State{Coverage: crdt.Coverage{}}, rows: map[RowKey]crdt.Row{}}
+}
+
+func (m *memStore) Load() (State, error) {
+	st := m.state
+	st.Coverage, st.Schemas = st.Coverage.Clone(), slices.Clone(st.Schemas)
+	return st, nil
+}
+
+func (m *memStore) Rows(keys []RowKey) ([]crdt.Row, error) {
+	out := make([]crdt.Row, len(keys))
+	for i, k := range keys {
+		out[i] = m.rows[k]
+	}
+	return out, nil
+}
+
+func (m *memStore) Changed(in, notIn crdt.Coverage, after Position, yield func(crdt.Stamp, []RowState) bool) error {
+	byStamp := map[crdt.Stamp][]RowState{}
+	for k, row := range m.rows {
+		for _, s := range row.Stamps(nil) {
+			if in.Covers(s) && !notIn.Covers(s) {
+				byStamp[s] = append(byStamp[s], RowState{k, row})
+			}
+		}
+	}
+	stamps := make([]crdt.Stamp, 0, len(byStamp))
+	for s := range byStamp {
+		stamps = append(stamps, s)
+	}
+	slices.SortFunc(stamps, visitOrder)
+	for _, s := range stamps {
+		if visitOrder(s, after.Stamp) < 0 {
+			continue
+		}
+		rows := byStamp[s]
+		slices.SortFunc(rows, func(a, b RowState) int { return a.Compare(b.RowKey) })
+		if s == after.Stamp {
+			rows = slices.DeleteFunc(rows, func(r RowState) bool { return !after.Key.IsZero() && r.Compare(after.RowKey) <= 0 })
+		}
+		if len(rows) > 0 && !yield(s, rows) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (m *memStore) Scan(table string, yield func([]RowState) bool) error {
+	var rows []RowState
+	for k, row := range m.rows {
+		if k.Table == table {
+			rows = append(rows, RowState{k, row})
+		}
+	}
+	slices.SortFunc(rows, func(a, b RowState) int { return a.Compare(b.RowKey) })
+	yield(rows)
+	return nil
+}
+
+func (m *memStore) Begin(context.Context) (Round, error) { return memRound{m}, nil }
+
+func (m *memStore) Read(_ context.Context, f func(View) error) error { return f(m) }
+
+func (m *memStore) Close() error { return nil }
+
+type memRound struct{ *memStore }
+
+func (m memRound) Capture() (Drain, error) { return m.drain, nil }
+
+func (m memRound) Commit(b Batch) error {
+	m.commits++
+	if !b.Origin.IsZero() {
+		m.state.Origin = b.Origin
+	}
+	if b.Group != (GroupID{}) {
+		m.state.Group = b.Group
+	}
+	m.state.Ready = m.state.Ready || b.Ready
+	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
+	m.state.Coverage.Add(b.Heads)
+	for _, c := range b.Rows {
+		m.rows[RowKey{c.Schema.Table, c.Key}] = c.New
+	}
+	m.memStore.drain = Drain{}
+	return nil
+}
+
+func (m memRound) Abort() {}

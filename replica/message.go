@@ -1,0 +1,79 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// A message is one body of any size; on the wire it is one frame or several. Compression is of the whole
+// message, before it is cut into frames.
+
+var (
+	zstdEncoder = must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false)))
+	zstdDecoder = must(zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxMessageBytes)))
+)
+
+// frames cuts a message into frames, compressed where that makes it smaller.
+func frames(t FrameType, body []byte) []Frame {
+	f := Frame{Type: t, Body: body, Critical: t == FrameHello}
+	if len(body) >= compressFrom {
+		if small := zstdEncoder.EncodeAll(body, make([]byte, 0, len(body)/2)); len(small) < len(body)*9/10 {
+			f.Body, f.Zstd = small, true
+		}
+	}
+	var out []Frame
+	for len(f.Body) > MaxFrameBytes {
+		part := f
+		part.Body, part.More = f.Body[:MaxFrameBytes], true
+		out = append(out, part)
+		f.Body = f.Body[MaxFrameBytes:]
+	}
+	return append(out, f)
+}
+
+// assembler puts the frames of one stream together again.
+type assembler struct {
+	parts map[FrameType][]byte
+}
+
+// add takes the next frame and returns the whole message, or done = false while more of it is to come.
+func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
+	body = f.Body
+	if part, ok := a.parts[f.Type]; ok || f.More {
+		if len(part)+len(body) > MaxMessageBytes {
+			return nil, false, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, MaxMessageBytes)
+		}
+		body = append(part, body...)
+	}
+	if f.More {
+		if a.parts == nil {
+			a.parts = map[FrameType][]byte{}
+		}
+		a.parts[f.Type] = body
+		return nil, false, nil
+	}
+	delete(a.parts, f.Type)
+	if f.Zstd {
+		body, err = inflate(f.Type, body)
+	}
+	return body, true, err
+}
+
+func inflate(t FrameType, body []byte) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(body); err != nil || !h.HasFCS {
+		return nil, fmt.Errorf("%w: %s: a compressed body without its size", ErrFrame, t)
+	}
+	if h.FrameContentSize > MaxMessageBytes || h.FrameContentSize > uint64(maxInflation*len(body)) {
+		return nil, fmt.Errorf("%w: %s: %d bytes would become %d", ErrFrame, t, len(body), h.FrameContentSize)
+	}
+	out, err := zstdDecoder.DecodeAll(body, make([]byte, 0, h.FrameContentSize))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrFrame, t, err)
+	}
+	if uint64(len(out)) != h.FrameContentSize {
+		return nil, fmt.Errorf("%w: %s: a compressed body of another size than it says", ErrFrame, t)
+	}
+	return out, nil
+}

@@ -1,0 +1,281 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+)
+
+// push is a merged block on its way to the peers that stand right before it.
+type push struct {
+	block    *crdt.Block
+	raw      []byte
+	from     *link // where it came from; nil: it is our own
+	announce bool  // too large to push: told of, and pulled
+}
+
+// encode gives an own block its bytes, the ones every replica will ever see.
+func (r *Replica) encode(b *crdt.Block) push {
+	raw := crdt.AppendBlock(nil, b, r.schemas.ref)
+	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes}
+}
+
+// sendPushes hands the blocks merged since the last Ready to the links that follow, in the order in which
+// they were merged.
+func (r *Replica) sendPushes() {
+	for _, l := range r.links {
+		if l.greeted && len(r.pushes) > 0 {
+			r.pushTo(l)
+		}
+	}
+	r.pushes = nil
+}
+
+func (r *Replica) pushTo(l *link) {
+	var blocks []byte
+	flush := func() {
+		if len(blocks) > 0 {
+			r.send(l, FrameBlocks, blocks)
+			blocks = nil
+		}
+	}
+	announce := announceBody{}
+	heads := crdt.Coverage{}
+	for _, p := range r.pushes {
+		o, s := p.block.Stamp.Origin, p.block.Stamp
+		if p.from == l {
+			continue
+		}
+		if at := max(l.known[o], l.sent[o]); at >= s.Time {
+			continue
+		} else if p.announce {
+			heads[o] = s.Time
+			announce.Rows += uint64(len(p.block.Rows))
+			announce.Bytes += uint64(len(p.raw))
+			continue
+		} else if at != p.block.Prev || l.lagging || !l.ready {
+			continue // it is further behind: it learns of the head and pulls
+		}
+		if schemas := r.untold(l, p.block); len(schemas) > 0 {
+			flush()
+			r.send(l, FrameSchema, schemas)
+		}
+		if len(blocks)+len(p.raw) > maxPushBytes {
+			flush()
+		}
+		blocks = appendItem(blocks, p.raw)
+		l.sent[o] = s.Time
+	}
+	flush()
+	if len(heads) > 0 {
+		announce.Heads = vectorOf(heads)
+		r.send(l, FrameAnnounce, encodeBody(announce))
+	}
+}
+
+// untold returns, as items, the schemas of a block that were not yet told on the link.
+func (r *Replica) untold(l *link, b *crdt.Block) (items []byte) {
+	for i, d := range b.Rows {
+		if i > 0 && b.Rows[i-1].Schema == d.Schema {
+			continue
+		}
+		if _, ok := l.schemas[d.Schema]; !ok {
+			l.schemas[d.Schema] = struct{}{}
+			items = appendItem(items, crdt.AppendSchema(nil, d.Schema))
+		}
+	}
+	return items
+}
+
+// heldBlock is a received block that cannot be merged yet.
+type heldBlock struct {
+	stamp crdt.Stamp
+	prev  hlc.Timestamp
+	raw   []byte
+	from  LinkID
+}
+
+// heldBlocks are the held blocks of one origin, in order of time. It is never empty.
+type heldBlocks struct {
+	blocks []heldBlock
+	bytes  int
+}
+
+func (r *Replica) onBlocks(v View, l *link, body []byte) error {
+	for len(body) > 0 {
+		raw, rest, err := nextItem(body)
+		if err != nil {
+			return err
+		}
+		s, prev, err := crdt.ParseBlockHead(string(raw))
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrFrame, err)
+		}
+		if err := r.onBlock(v, l, heldBlock{s, prev, raw, l.id}); err != nil {
+			return err
+		}
+		if r.link(l.id) == nil {
+			return nil // it was refused
+		}
+		body = rest
+	}
+	return nil
+}
+
+func (r *Replica) onBlock(v View, l *link, b heldBlock) error {
+	o := b.stamp.Origin
+	if l.known[o] < b.stamp.Time {
+		l.known[o] = b.stamp.Time
+	}
+	switch head := r.coverage[o]; {
+	case !r.ready:
+		// The first copy comes whole, by a session; nothing is shown or claimed before.
+	case o == r.origin && b.stamp.Time > head:
+		r.forked = &ForkError{o, b.stamp.Time}
+	case b.stamp.Time <= head:
+		r.stats.BlocksDuplicate++
+	case b.prev < head:
+		r.refuse(l, rejectBody{Reason: RejectFork, Origin: o[:], Time: head},
+			fmt.Errorf("replica: origin %s has two transactions after %s: its database was copied and both copies wrote", o.Short(), b.prev))
+	case b.prev > head || b.stamp.Time > r.limit(o != l.origin):
+		r.hold(b)
+	default:
+		if err := r.mergeBlock(v, l, b.raw); err != nil {
+			return err
+		}
+		return r.Release(v, r.now)
+	}
+	return nil
+}
+
+// mergeBlock merges a block that follows its origin's head. Content, claim and the forwarding of the block
+// become durable and visible in one batch.
+func (r *Replica) mergeBlock(v View, l *link, raw []byte) error {
+	schemas := offered{known: r.schemas}
+	if l != nil {
+		schemas.told = l.offered
+	}
+	b, err := crdt.ParseBlock(string(raw), schemas)
+	var unknown crdt.UnknownSchemaError
+	if errors.As(err, &unknown) {
+		return nil // the SCHEMA frame was lost: the block is left to a session
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	if err := r.learn(schemas.used(b.Rows)); err != nil {
+		return err
+	}
+	n, err := r.rows.merge(v, b.Rows, false)
+	if err != nil {
+		return err
+	}
+	r.stats.BlocksMerged++
+	r.stats.RowsMerged += uint64(n)
+	r.clock.Update(b.Stamp.Time)
+	r.raise(b.Stamp.Origin, b.Stamp.Time)
+	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes})
+	return nil
+}
+
+// hold keeps a block until the one before it has come, or its time.
+func (r *Replica) hold(b heldBlock) {
+	o := b.stamp.Origin
+	h := r.held[o]
+	if h == nil {
+		if len(r.held) >= maxHeldOrigins {
+			return
+		}
+		h = &heldBlocks{}
+	}
+	i, found := slices.BinarySearchFunc(h.blocks, b.stamp, func(x heldBlock, s crdt.Stamp) int { return x.stamp.Compare(s) })
+	if found || len(h.blocks) >= maxHeldBlocks || h.bytes+len(b.raw) > maxHeldBytes {
+		return
+	}
+	h.blocks = slices.Insert(h.blocks, i, b)
+	h.bytes += len(b.raw)
+	r.held[o] = h
+	r.stats.BlocksHeld++
+}
+
+// Due reports whether held blocks can be merged now, for which Release needs a round.
+func (r *Replica) Due(now Instant) bool {
+	r.now = now
+	for o, h := range r.held {
+		if _, ok := r.next(o, h); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// next drops the held blocks of o that are covered by now, or that a fork has cut off, and reports whether
+// the first of the rest can be merged.
+func (r *Replica) next(o crdt.Origin, h *heldBlocks) (heldBlock, bool) {
+	head := r.coverage[o]
+	for len(h.blocks) > 0 && (h.blocks[0].stamp.Time <= head || h.blocks[0].prev < head) {
+		h.bytes -= len(h.blocks[0].raw)
+		h.blocks = h.blocks[1:]
+	}
+	if len(h.blocks) == 0 {
+		delete(r.held, o)
+		return heldBlock{}, false
+	}
+	b := h.blocks[0]
+	from := r.link(b.from)
+	relayed := from == nil || from.origin != o
+	return b, b.prev == head && b.stamp.Time <= r.limit(relayed)
+}
+
+// Release merges the held blocks whose turn has come.
+func (r *Replica) Release(v View, now Instant) error {
+	r.now = now
+	for _, o := range r.heldOrigins() {
+		for h := r.held[o]; h != nil; h = r.held[o] {
+			b, ok := r.next(o, h)
+			if !ok {
+				break
+			}
+			h.bytes -= len(b.raw)
+			if h.blocks = h.blocks[1:]; len(h.blocks) == 0 {
+				delete(r.held, o)
+			}
+			if err := r.mergeHeld(v, b); err != nil {
+				return err
+			}
+			if r.coverage[o] < b.stamp.Time {
+				break // its schema is unknown
+			}
+		}
+	}
+	return nil
+}
+
+// mergeHeld merges a held block. What is wrong with it ends its link where that is still there.
+func (r *Replica) mergeHeld(v View, b heldBlock) error {
+	l := r.link(b.from)
+	err := r.mergeBlock(v, l, b.raw)
+	var conflict *schemaConflictError
+	if errors.Is(err, ErrFrame) || errors.As(err, &conflict) {
+		if l != nil {
+			r.refuse(l, rejectBody{Reason: RejectFrame}, err)
+		}
+		return nil
+	}
+	return err
+}
+
+func (r *Replica) heldOrigins() []crdt.Origin {
+	if len(r.held) == 0 {
+		return nil
+	}
+	out := make([]crdt.Origin, 0, len(r.held))
+	for o := range r.held {
+		out = append(out, o)
+	}
+	slices.SortFunc(out, crdt.Origin.Compare)
+	return out
+}

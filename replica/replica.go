@@ -1,0 +1,244 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+)
+
+// Instant is a reading of the two clocks of a machine, in milliseconds: Wall since the Unix epoch, which
+// stamps follow and which may jump; Mono since any fixed moment, which timers follow and which never goes
+// back.
+type Instant struct{ Wall, Mono int64 }
+
+// Config says what a replica is. The ids are handed in because the core has no randomness of its own.
+type Config struct {
+	NewOrigin   crdt.Origin   // taken where the store has no origin yet, or where NeedOrigin is set
+	NeedOrigin  bool          // the store is a copy or was restored: never write under its former origin
+	NewGroup    GroupID       // founded where the store belongs to no group; zero: wait to join one
+	Hub         bool          // tells others that this replica serves as a hub
+	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
+	CacheRows   int           // decoded rows kept in memory; 0: a default
+	ChunkBytes  int           // size to which the chunks of a session are filled; 0: a default
+	SessionSeed uint64        // the first session number, so that numbers differ between runs
+}
+
+func (c *Config) validate() error {
+	if c.NewOrigin.IsZero() {
+		return errors.New("replica: Config.NewOrigin is zero: hand in 16 random bytes")
+	}
+	if c.CacheRows == 0 {
+		c.CacheRows = defaultCacheRows
+	}
+	if c.ChunkBytes == 0 {
+		c.ChunkBytes = defaultChunkBytes
+	}
+	return nil
+}
+
+// Replica is one replica's state machine. See the package comment for how to drive it. It is not safe for
+// concurrent use.
+type Replica struct {
+	cfg    Config
+	now    Instant
+	clock  hlc.Clock
+	origin crdt.Origin
+	group  GroupID
+	ready  bool
+
+	coverage crdt.Coverage // claimed: for each transaction in it, the rows hold its writes or newer ones
+	hash     [16]byte      // of coverage; valid while hashed
+	hashed   bool
+
+	schemas *schemaSet
+	rows    *rowSet
+	links   []*link // in order of arrival
+	held    map[crdt.Origin]*heldBlocks
+	pull    *pull // the session this replica is a client of, or the stage of a broken one
+	served  []*served
+	session uint64 // the last session number given out
+
+	pushes []push // blocks merged since the last Ready, for links that follow
+	batch  Batch  // what the next Ready commits, but for its rows
+	out    []Outgoing
+	closed []Closing
+	forked *ForkError
+	stats  Counters
+}
+
+// Counters count what happened since the replica was loaded.
+type Counters struct {
+	BlocksWritten   uint64 // own transactions
+	BlocksMerged    uint64 // received by push
+	BlocksDuplicate uint64 // received again
+	BlocksHeld      uint64 // received out of order or ahead of the clock
+	SessionsPulled  uint64 // finished as client
+	SessionsServed  uint64 // finished as server
+	SessionsBroken  uint64 // given up as client
+	RowsMerged      uint64 // rows changed by others
+}
+
+// New loads a replica from its store. Its first Ready may hold a new origin or group to commit.
+func New(cfg Config, v View) (*Replica, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	st, err := v.Load()
+	if err != nil {
+		return nil, fmt.Errorf("replica: load: %w", err)
+	}
+	r := &Replica{
+		cfg: cfg, origin: st.Origin, group: st.Group, ready: st.Ready, coverage: st.Coverage.Clone(),
+		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, session: cfg.SessionSeed,
+	}
+	for _, s := range st.Schemas {
+		if err := r.schemas.load(s); err != nil {
+			return nil, fmt.Errorf("replica: load: %w", err)
+		}
+	}
+	r.clock.Update(max(r.coverage.Max(), cfg.After))
+	if r.origin.IsZero() || cfg.NeedOrigin {
+		r.origin = cfg.NewOrigin
+		r.batch.Origin = r.origin
+	}
+	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
+		r.group, r.ready = cfg.NewGroup, true
+		r.batch.Group, r.batch.Ready = r.group, true
+	}
+	return r, nil
+}
+
+// ForkError reports that two databases wrote under one origin: this one was copied or set back without
+// its store noticing. The replica is loaded again with Config.NeedOrigin.
+type ForkError struct {
+	Origin crdt.Origin
+	Head   hlc.Timestamp // known to a peer, and later than anything here
+}
+
+func (e *ForkError) Error() string {
+	return fmt.Sprintf("replica: origin %s has transactions up to %s elsewhere that this database does not know: "+
+		"it is a copy, or was set back to an earlier state", e.Origin.Short(), e.Head)
+}
+
+// Outgoing is a frame for one link.
+type Outgoing struct {
+	Link  LinkID
+	Frame Frame
+}
+
+// Closing asks for a link to be closed, after its last frames were sent.
+type Closing struct {
+	Link   LinkID
+	Reason error
+}
+
+// Ready is what the replica wants done. It is carried out in the order of its fields; Process does so.
+type Ready struct {
+	Batch  Batch      // first: made durable, as one unit; where that fails, nothing below may happen
+	Frames []Outgoing // then sent, in order; a frame that cannot be sent is forgotten
+	Close  []Closing  // then closed
+	Forked *ForkError // the replica must be loaded anew under another origin
+}
+
+// Ready returns what the inputs since the last Advance led to.
+func (r *Replica) Ready() Ready {
+	r.sendPushes()
+	b := r.batch
+	b.Rows = r.rows.changes(r.schemas)
+	return Ready{Batch: b, Frames: r.out, Close: r.closed, Forked: r.forked}
+}
+
+// Advance tells the replica that its last Ready is durable and its frames are on their way.
+func (r *Replica) Advance() {
+	r.rows.commit()
+	r.batch, r.out, r.closed = Batch{}, nil, nil
+}
+
+// Origin returns the id under which this replica writes.
+func (r *Replica) Origin() crdt.Origin { return r.origin }
+
+// Last returns the greatest stamp time given out or merged.
+func (r *Replica) Last() hlc.Timestamp { return r.clock.Last() }
+
+// Dirty reports whether there is something to commit.
+func (r *Replica) Dirty() bool { return !r.batch.IsZero() || r.rows.dirty() }
+
+// raise claims everything of origin o up to h.
+func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
+	if h <= r.coverage[o] {
+		return
+	}
+	r.coverage[o] = h
+	r.hashed = false
+	if r.batch.Heads == nil {
+		r.batch.Heads = crdt.Coverage{}
+	}
+	r.batch.Heads[o] = h
+	for _, l := range r.links {
+		l.fresh[o] = struct{}{}
+	}
+}
+
+func (r *Replica) coverageHash() [16]byte {
+	if !r.hashed {
+		r.hash, r.hashed = r.coverage.Hash(), true
+	}
+	return r.hash
+}
+
+// limit returns the greatest stamp time accepted now: of the direct sender's own origin, or of one it
+// relays, which had its own limit at the sender.
+func (r *Replica) limit(relayed bool) hlc.Timestamp {
+	skew := maxSkew
+	if relayed {
+		skew *= 2
+	}
+	return hlc.FromMillis(r.now.Wall+skew.Milliseconds()) | 0xffff
+}
+
+func millis(d time.Duration) int64 { return d.Milliseconds() }
+
+// Status is a snapshot for people and programs.
+type Status struct {
+	Origin   crdt.Origin
+	Group    GroupID
+	Ready    bool
+	Coverage crdt.Coverage
+	Clock    hlc.Timestamp // greatest stamp time given out or merged
+	Links    []LinkStatus
+	Held     []HeldStatus
+	Pulling  bool // a session is on its way in
+	Staged   int  // bytes of it held until it is whole
+	Counters Counters
+}
+
+// HeldStatus says what is held back of one origin.
+type HeldStatus struct {
+	Origin crdt.Origin
+	Blocks int
+	First  hlc.Timestamp // time of the earliest
+	Ahead  bool          // it waits for this machine's clock, not for a block before it
+}
+
+// Status returns a snapshot. The caller owns it.
+func (r *Replica) Status() Status {
+	s := Status{
+		Origin: r.origin, Group: r.group, Ready: r.ready, Coverage: r.coverage.Clone(), Clock: r.clock.Last(), Counters: r.stats,
+	}
+	for _, l := range r.links {
+		s.Links = append(s.Links, l.status(r))
+	}
+	for _, o := range slices.SortedFunc(maps.Keys(r.held), crdt.Origin.Compare) {
+		h := r.held[o]
+		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, h.blocks[0].stamp.Time > r.limit(true)})
+	}
+	if r.pull != nil {
+		s.Pulling, s.Staged = r.pull.active, r.pull.bytes
+	}
+	return s
+}

@@ -1,0 +1,337 @@
+package replica
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+)
+
+// served is a session as its server sees it. It visits the transactions that the client lacks, in the order
+// of Position, and for each row that one of them still names sends every register that the client does not
+// cover, also those newer than the cut: whatever replaced a part of these transactions goes along.
+//
+// The server goes on merging meanwhile. So a first pass covers its coverage at the start, further passes
+// what came since, and the last one is made in a single view together with DONE: after it, every
+// transaction of the final cut is covered by the client or its surviving registers were sent.
+type served struct {
+	link   *link
+	id     uint64
+	claims crdt.Coverage
+	credit uint64
+	seq    uint64
+	first  crdt.Coverage // the cut of the first pass; told with chunk 0
+	seen   crdt.Coverage // what the client was told that this replica holds
+	told   map[*crdt.Schema]struct{}
+	caps   struct{ own, other hlc.Timestamp }
+
+	pass  int
+	cut   crdt.Coverage // this pass: the transactions in cut ...
+	skip  crdt.Coverage // ... but not in skip
+	after Position
+	begun bool
+}
+
+func (r *Replica) onPull(l *link, body []byte) error {
+	var b pullBody
+	if err := decodeBody(FramePull, body, &b); err != nil {
+		return err
+	}
+	claims, err := b.Claims.coverage()
+	if err != nil {
+		return err
+	}
+	if b.Session == 0 || b.CapOwn > hlc.Max || b.Cap > hlc.Max {
+		return fmt.Errorf("%w: PULL with a number out of range", ErrFrame)
+	}
+	if b.Session <= l.lastPull {
+		return nil // doubled or overtaken: to begin it again would mix two cuts in one stage
+	}
+	l.lastPull = b.Session
+	l.known = claims.Clone()
+	clear(l.sent)
+	r.learnHeads(l, claims)
+	s := &served{
+		link: l, id: b.Session, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
+		told: map[*crdt.Schema]struct{}{},
+	}
+	s.caps.own, s.caps.other = b.CapOwn, b.Cap
+	if !r.ready {
+		r.rejectSession(s, RejectBusy, crdt.Stamp{})
+		return nil
+	}
+	if b.After != nil {
+		if ok, err := r.resume(s, b); err != nil {
+			return err
+		} else if !ok {
+			r.rejectSession(s, RejectResume, crdt.Stamp{})
+			return nil
+		}
+	}
+	s.seen = s.first.Clone()
+	s.startPass(s.first, nil)
+	if n := r.sessionsOf(l); n >= maxServed {
+		r.rejectSession(s, RejectBusy, crdt.Stamp{})
+		return nil
+	}
+	r.served = append(r.served, s)
+	return nil
+}
+
+// resume sets a session to go on where a broken one ended, and reports whether this replica can: it must
+// hold all that the server of that session held.
+func (r *Replica) resume(s *served, b pullBody) (bool, error) {
+	cut, err := b.Cut.coverage()
+	if err != nil {
+		return false, err
+	}
+	seen, err := b.Seen.coverage()
+	if err != nil || !r.coverage.Includes(seen) || !r.coverage.Includes(cut) {
+		return false, err
+	}
+	s.first = cut
+	if b.After.End {
+		s.after.Stamp.Origin = lastOrigin
+		return true, nil
+	}
+	s.after, err = b.After.position()
+	return true, err
+}
+
+// lastOrigin is after every origin id in use, and so stands for the end of a pass.
+var lastOrigin = crdt.Origin(bytes.Repeat([]byte{0xff}, len(crdt.Origin{})))
+
+func (s *served) startPass(cut, before crdt.Coverage) {
+	s.cut, s.skip = cut, s.claims.Clone()
+	s.skip.Add(before)
+	s.pass++
+}
+
+func (r *Replica) sessionsOf(l *link) (n int) {
+	for _, s := range r.served {
+		if s.link == l {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *Replica) dropServed(l *link) {
+	r.served = slices.DeleteFunc(r.served, func(s *served) bool { return s.link == l })
+}
+
+func (r *Replica) onCredit(l *link, body []byte) error {
+	var b creditBody
+	if err := decodeBody(FrameCredit, body, &b); err != nil {
+		return err
+	}
+	for _, s := range r.served {
+		if s.link == l && s.id == b.Session {
+			s.credit = min(s.credit+min(b.Credit, maxCredit), maxCredit)
+		}
+	}
+	return nil
+}
+
+func (r *Replica) rejectSession(s *served, reason RejectReason, at crdt.Stamp) {
+	b := rejectBody{Reason: reason, Session: s.id, Time: at.Time}
+	if !at.IsZero() {
+		b.Origin = at.Origin[:]
+	}
+	r.send(s.link, FrameReject, encodeBody(b))
+}
+
+// Serving reports whether a session waits for its next chunk, which Serve makes.
+func (r *Replica) Serving() bool {
+	return slices.ContainsFunc(r.served, func(s *served) bool { return s.credit > 0 })
+}
+
+// Serve makes the next chunk of each session that allows one. The view is of committed state, and nothing
+// is waiting to be committed: what is served must be durable here first.
+func (r *Replica) Serve(v View, now Instant) error {
+	if r.Dirty() {
+		panic("replica: Serve with uncommitted changes")
+	}
+	r.now = now
+	for _, s := range slices.Clone(r.served) {
+		if s.credit == 0 {
+			continue
+		}
+		over, err := r.serve(v, s)
+		if err != nil {
+			return err
+		}
+		if over {
+			r.served = slices.DeleteFunc(r.served, func(o *served) bool { return o == s })
+		}
+	}
+	return nil
+}
+
+// serve makes one chunk, or the whole last pass and DONE. It reports whether the session is over.
+func (r *Replica) serve(v View, s *served) (over bool, err error) {
+	if !s.begun {
+		s.begun = true
+		if late, err := r.beyond(v, s); err != nil || late {
+			return late, err
+		}
+	}
+	done, err := r.chunk(v, s)
+	for err == nil && done && !s.cut.Includes(r.coverage) {
+		s.startPass(r.coverage.Clone(), s.cut)
+		s.after = Position{}
+		if late, err := r.beyond(v, s); err != nil || late {
+			return late, err
+		}
+		done, err = r.lastPass(v, s)
+	}
+	if err != nil || !done {
+		return false, err
+	}
+	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, vectorOf(s.cut)}))
+	r.stats.SessionsServed++
+	return true, nil
+}
+
+// lastPass makes a whole pass in one view. Where it turns out too much for one go it becomes an ordinary
+// pass, to be gone on with later; but not for ever, or a busy server would never end a session.
+func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
+	for sent := 0; ; sent += r.cfg.ChunkBytes {
+		if sent >= lastPassBytes && s.pass <= maxPasses {
+			return false, nil
+		}
+		if done, err = r.chunk(v, s); done || err != nil {
+			return done, err
+		}
+	}
+}
+
+// chunk sends the next piece of the pass and reports whether the pass is over.
+func (r *Replica) chunk(v View, s *served) (done bool, err error) {
+	f := filler{r: r, s: s, body: chunkBody{Session: s.id, Seq: s.seq}}
+	if err := v.Changed(s.cut, s.skip, s.after, f.take); err != nil {
+		return false, err
+	}
+	s.after = f.after(s.after)
+	if f.delta.Rows() == 0 {
+		return !f.full, nil
+	}
+	f.body.Delta = f.delta.Finish()
+	if s.seq == 0 {
+		f.body.Cut = vectorOf(s.first)
+	}
+	f.body.Seen = s.rose(r.coverage)
+	f.body.After = placeOf(s.after)
+	f.body.After.End = s.pass > 1 || !f.full
+	s.seq++
+	if s.credit > 0 {
+		s.credit--
+	}
+	r.send(s.link, FrameChunk, encodeBody(f.body))
+	return !f.full, nil
+}
+
+// filler fills one chunk.
+type filler struct {
+	r     *Replica
+	s     *served
+	body  chunkBody
+	delta crdt.DeltaBuilder
+	last  Position
+	full  bool
+}
+
+// take is given the rows of one transaction. It stops the visit when the chunk is full.
+func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
+	for _, row := range rows {
+		f.last = Position{at, row.RowKey}
+		if f.visitedEarlier(row.Row, at) {
+			continue
+		}
+		part := row.Row.Without(f.s.claims)
+		if part.IsZero() {
+			continue
+		}
+		schema := f.r.schemas.current[row.Table]
+		if _, ok := f.s.told[schema]; !ok {
+			f.s.told[schema] = struct{}{}
+			f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
+		}
+		f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
+		if f.delta.Size() >= f.r.cfg.ChunkBytes {
+			f.full = true
+			return false
+		}
+	}
+	return true
+}
+
+func (f *filler) after(before Position) Position {
+	if f.last.Stamp.IsZero() {
+		return before
+	}
+	return f.last
+}
+
+// visitedEarlier reports whether this pass has come by the row already, at another of its transactions. At
+// that time the row held the registers of all transactions of the pass that it still names, so all that the
+// client lacks of them was sent then; what replaced others since is in a later pass.
+func (f *filler) visitedEarlier(row crdt.Row, at crdt.Stamp) bool {
+	var buf [8]crdt.Stamp
+	for _, t := range row.Stamps(buf[:0]) {
+		if f.s.cut.Covers(t) && !f.s.skip.Covers(t) && visitOrder(t, at) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// visitOrder compares transactions in the order in which a session visits them.
+func visitOrder(a, b crdt.Stamp) int {
+	if c := a.Origin.Compare(b.Origin); c != 0 {
+		return c
+	}
+	return a.Compare(b)
+}
+
+// rose returns the heads that rose since the client was told last, and takes them as told.
+func (s *served) rose(now crdt.Coverage) vector {
+	rose := crdt.Coverage{}
+	for o, h := range now {
+		if h > s.seen[o] {
+			rose[o] = h
+		}
+	}
+	s.seen.Add(rose)
+	return vectorOf(rose)
+}
+
+// beyond looks for a transaction of this pass that survives and is beyond the client's clock, and ends the
+// session over it. A session is all or nothing: to leave such a register out and claim the rest would lose
+// it for ever.
+func (r *Replica) beyond(v View, s *served) (late bool, err error) {
+	below := s.skip.Clone()
+	for o, h := range s.cut {
+		limit := s.caps.other
+		if o == r.origin {
+			limit = s.caps.own
+		}
+		late = late || h > limit
+		below[o] = max(below[o], min(h, limit))
+	}
+	if !late {
+		return false, nil
+	}
+	var found crdt.Stamp
+	err = v.Changed(s.cut, below, Position{}, func(at crdt.Stamp, rows []RowState) bool {
+		found = at
+		return false
+	})
+	if err != nil || found.IsZero() {
+		return false, err
+	}
+	r.rejectSession(s, RejectSkew, found)
+	return true, nil
+}

@@ -1,0 +1,244 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+)
+
+// Content reports whether frames of this type can change rows, so that the step needs a round of writing.
+func (t FrameType) Content() bool { return t == FrameBlocks || t == FrameDone }
+
+// Step takes in one frame from a link. The view is read for frames with Content only, and may be nil for
+// others. An error is one of the store; the replica must then be thrown away. What the other side did
+// wrong ends its link, through Ready.
+func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
+	r.now = now
+	l := r.link(id)
+	if l == nil {
+		return nil // it came after its link was given up
+	}
+	stream := 0
+	if f.Type.Bulk() {
+		stream = 1
+	}
+	body, done, err := l.parts[stream].add(f)
+	if err == nil && !done {
+		return nil
+	}
+	if err == nil {
+		err = r.dispatch(v, l, f, body)
+	}
+	var conflict *schemaConflictError
+	switch {
+	case errors.Is(err, ErrFrame):
+		r.refuse(l, rejectBody{Reason: RejectFrame}, err)
+	case errors.As(err, &conflict):
+		r.refuse(l, rejectBody{Reason: RejectSchema}, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
+	if f.Type == FrameHello {
+		return r.onHello(l, body)
+	}
+	if f.Type == FrameReject {
+		return r.onReject(l, body)
+	}
+	if !l.greeted {
+		return nil // its HELLO was lost; ours is repeated until it answers
+	}
+	switch f.Type {
+	case FrameBlocks:
+		return r.onBlocks(v, l, body)
+	case FrameSchema:
+		return r.onSchema(l, body)
+	case FrameHeads:
+		return r.onHeads(l, body)
+	case FrameAnnounce:
+		return r.onAnnounce(l, body)
+	case FramePull:
+		return r.onPull(l, body)
+	case FrameCredit:
+		return r.onCredit(l, body)
+	case FrameChunk:
+		return r.onChunk(l, body)
+	case FrameDone:
+		return r.onDone(v, l, body)
+	}
+	if f.Critical {
+		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (the peer needs frame type %#02x)", ErrVersion, byte(f.Type)))
+	}
+	return nil // a frame of a later version that may be skipped
+}
+
+func (r *Replica) onSchema(l *link, body []byte) error {
+	for len(body) > 0 {
+		item, rest, err := nextItem(body)
+		if err != nil {
+			return err
+		}
+		s, err := crdt.ParseSchema(item)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrFrame, err)
+		}
+		if len(l.offered) >= maxOffered {
+			return fmt.Errorf("%w: more than %d schemas that nothing uses", ErrFrame, maxOffered)
+		}
+		l.offered[s.Ref()] = s
+		body = rest
+	}
+	return nil
+}
+
+func (r *Replica) onHeads(l *link, body []byte) error {
+	var h headsBody
+	if err := decodeBody(FrameHeads, body, &h); err != nil {
+		return err
+	}
+	heads, err := h.Heads.coverage()
+	if err != nil {
+		return err
+	}
+	if h.All {
+		l.known = crdt.Coverage{} // the other side may have been set back
+	}
+	r.learnHeads(l, heads)
+	if r.level(l) {
+		l.lagging = false
+	}
+	own := r.coverageHash()
+	differs := len(h.Hash) > 0 && !bytes.Equal(h.Hash, own[:])
+	if h.Want || differs && (l.toldAllAt == 0 || r.now.Mono-l.toldAllAt >= millis(digestEvery)/2) {
+		r.tellAll(l, differs && !h.Want)
+	}
+	return nil
+}
+
+// tellAll sends every head. With want the other side answers with all of its own.
+func (r *Replica) tellAll(l *link, want bool) {
+	clear(l.fresh)
+	l.toldAt, l.toldAllAt = r.now.Mono, r.now.Mono
+	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(r.coverage), All: true, Want: want}))
+}
+
+// Probe asks every peer for all of its heads, so that a round asked for by a person begins with the truth
+// and not with the last news.
+func (r *Replica) Probe(now Instant) {
+	r.now = now
+	for _, l := range r.links {
+		if l.greeted {
+			l.pullNow = true
+			r.tellAll(l, true)
+		}
+	}
+}
+
+func (r *Replica) onAnnounce(l *link, body []byte) error {
+	var a announceBody
+	if err := decodeBody(FrameAnnounce, body, &a); err != nil {
+		return err
+	}
+	heads, err := a.Heads.coverage()
+	if err != nil {
+		return err
+	}
+	r.learnHeads(l, heads)
+	l.pullNow = l.behindSince != 0
+	return nil
+}
+
+func (r *Replica) onReject(l *link, body []byte) error {
+	var b rejectBody
+	if err := decodeBody(FrameReject, body, &b); err != nil {
+		return err
+	}
+	if b.Session != 0 {
+		return r.onSessionReject(l, b)
+	}
+	if b.Reason == RejectFork && bytes.Equal(b.Origin, r.origin[:]) {
+		r.forked = &ForkError{r.origin, b.Time}
+	}
+	r.close(l, fmt.Errorf("replica: refused by the peer: %s: %s", b.Reason, clip(b.Text, 512)))
+	return nil
+}
+
+// Tick lets time pass: it repeats what was not answered, tells heads, starts and gives up sessions. It
+// reads and writes no rows.
+func (r *Replica) Tick(now Instant) {
+	r.now = now
+	for _, l := range slices.Clone(r.links) {
+		switch {
+		case !l.greeted:
+			if now.Mono-l.helloAt >= millis(helloEvery) {
+				r.sendHello(l, false)
+			}
+		case len(l.fresh) > 0:
+			if now.Mono-l.toldAt >= millis(headsEvery) {
+				r.tellFresh(l)
+			}
+		case now.Mono-l.sentAt >= millis(digestEvery):
+			hash := r.coverageHash()
+			r.send(l, FrameHeads, encodeBody(headsBody{Hash: hash[:]}))
+		}
+		r.seeBehind(l)
+	}
+	r.tickPull()
+}
+
+func (r *Replica) tellFresh(l *link) {
+	heads := make(crdt.Coverage, len(l.fresh))
+	for o := range l.fresh {
+		heads[o] = r.coverage[o]
+	}
+	clear(l.fresh)
+	l.toldAt = r.now.Mono
+	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(heads)}))
+}
+
+// Wake returns the moment, on the clock of Instant.Mono, at which time alone next gives Process something
+// to do.
+func (r *Replica) Wake() int64 {
+	at := r.now.Mono + millis(digestEvery)
+	for _, l := range r.links {
+		switch {
+		case !l.greeted:
+			at = min(at, l.helloAt+millis(helloEvery))
+		case len(l.fresh) > 0:
+			at = min(at, l.toldAt+millis(headsEvery))
+		default:
+			at = min(at, l.sentAt+millis(digestEvery))
+		}
+		at = min(at, r.pullAt(l))
+	}
+	if r.pull != nil && r.pull.active {
+		at = min(at, r.pull.movedAt+millis(sessionTimeout))
+	}
+	for _, o := range r.heldOrigins() {
+		if b := r.held[o].blocks[0]; b.prev == r.coverage[o] {
+			at = min(at, r.now.Mono+b.stamp.Time.Millis()-r.limit(false).Millis())
+		}
+	}
+	return max(at, r.now.Mono+1)
+}
+
+// never is a moment that no clock reaches.
+const never = 1 << 62
+
+// pullAt returns the moment from which a session with the link may begin, if nothing happens before.
+func (r *Replica) pullAt(l *link) int64 {
+	if !l.greeted || !l.ready || r.pull != nil && r.pull.active || r.ready && l.behindSince == 0 {
+		return never
+	}
+	at := max(l.notBefore, r.now.Mono+l.takesFrom-r.now.Wall)
+	if r.ready && !l.pullNow {
+		at = max(at, l.behindSince+millis(pullAfter))
+	}
+	return at
+}

@@ -1,0 +1,326 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/rowmesh/rowmesh/crdt"
+)
+
+// world runs several replicas on one virtual clock. Frames on a link may be dropped, doubled and reordered;
+// links are cut and made at random. After every step of a replica the invariant "claimed implies state
+// dominates" is checked against every block ever written.
+type world struct {
+	t       *testing.T
+	rng     *rand.Rand
+	now     int64
+	nodes   []*node
+	wires   []*wire
+	nextID  LinkID
+	written []*crdt.Block
+	chunk   int // bytes of a session's chunk
+	loss    float64
+	dup     float64
+}
+
+type node struct {
+	w       *world
+	id      int
+	store   *memStore
+	r       *Replica
+	in      []Input
+	offset  int64 // of its wall clock
+	incarn  byte
+	stopped bool
+	wires   map[LinkID]*wire
+	found   bool
+	shown   []Batch
+}
+
+// wire is a cable between two nodes; each end has its own link number.
+type wire struct {
+	a, b   *node
+	la, lb LinkID
+	queue  []flying
+}
+
+type flying struct {
+	to *node
+	l  LinkID
+	f  Frame
+}
+
+var testSchema = must(crdt.NewSchema("t", []string{"id"}, []string{"a", "b", "c"}))
+
+func newWorld(t *testing.T, seed uint64, n int) *world {
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: 1_700_000_000_000, chunk: 1 + int(seed%2)*200}
+	for i := range n {
+		nd := &node{w: w, id: i, store: newMemStore(), wires: map[LinkID]*wire{}, found: i == 0}
+		w.nodes = append(w.nodes, nd)
+		nd.load()
+	}
+	return w
+}
+
+func (n *node) load() {
+	n.incarn++
+	cfg := Config{NewOrigin: crdt.Origin{byte(n.id + 1), n.incarn, 0xee}, ChunkBytes: n.w.chunk}
+	if n.found {
+		cfg.NewGroup = GroupID{7}
+	}
+	r, err := New(cfg, n.store)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	n.r, n.in = r, nil
+	n.process()
+}
+
+func (n *node) instant() Instant { return Instant{Wall: n.w.now + n.offset, Mono: n.w.now} }
+
+func (n *node) process() {
+	in := n.in
+	n.in = nil
+	commits := n.store.commits
+	err := Process(context.Background(), n.store, n.r, n.instant(), len(n.store.drain.Groups) > 0, in, n)
+	if err != nil {
+		n.w.t.Fatalf("node %d: %v", n.id, err)
+	}
+	if n.store.commits == commits {
+		return
+	}
+	if err := CheckClaims(n.store.state.Coverage, n.w.written, func(k RowKey) crdt.Row { return n.store.rows[k] }); err != nil {
+		n.w.t.Fatalf("node %d: %v", n.id, err)
+	}
+}
+
+func (n *node) Send(l LinkID, f Frame) {
+	w := n.wires[l]
+	if w == nil || n.w.rng.Float64() < n.w.loss {
+		return
+	}
+	to := flying{w.b, w.lb, f}
+	if w.b == n {
+		to = flying{w.a, w.la, f}
+	}
+	w.queue = append(w.queue, to)
+	if n.w.rng.Float64() < n.w.dup {
+		w.queue = append(w.queue, to)
+	}
+}
+
+func (n *node) CloseLink(l LinkID, reason error) {
+	n.w.t.Fatalf("node %d closed a link to an honest peer: %v", n.id, reason)
+}
+
+func (n *node) Show(b Batch) {
+	if h := b.Heads[n.r.Origin()]; h != 0 && !slices.ContainsFunc(n.w.written, func(x *crdt.Block) bool { return x.Stamp == crdt.Stamp{Time: h, Origin: n.r.Origin()} }) {
+		block := &crdt.Block{Stamp: crdt.Stamp{Time: h, Origin: n.r.Origin()}}
+		for _, c := range b.Rows {
+			var d crdt.Row
+			for _, s := range c.New.Stamps(nil) {
+				if s == block.Stamp {
+					d = c.New.Without(without(c.New, s))
+				}
+			}
+			if !d.IsZero() {
+				block.Rows = append(block.Rows, crdt.RowDelta{Schema: c.Schema, Key: c.Key, Row: d})
+			}
+		}
+		n.w.written = append(n.w.written, block)
+	}
+}
+
+// without is a coverage of every transaction of the row but s.
+func without(r crdt.Row, s crdt.Stamp) crdt.Coverage {
+	c := crdt.Coverage{}
+	for _, t := range r.Stamps(nil) {
+		if t != s && t.Origin != s.Origin {
+			c[t.Origin] = max(c[t.Origin], t.Time)
+		}
+	}
+	c[s.Origin] = s.Time - 1
+	return c
+}
+
+func (w *world) connect(a, b *node) {
+	w.nextID += 2
+	x := &wire{a: a, b: b, la: w.nextID, lb: w.nextID + 1}
+	w.wires = append(w.wires, x)
+	a.wires[x.la], b.wires[x.lb] = x, x
+	a.in = append(a.in, Input{Up: &LinkUp{x.la, fmt.Sprint("node", b.id)}})
+	b.in = append(b.in, Input{Up: &LinkUp{x.lb, fmt.Sprint("node", a.id)}})
+}
+
+func (w *world) cut(x *wire) {
+	delete(x.a.wires, x.la)
+	delete(x.b.wires, x.lb)
+	x.a.in = append(x.a.in, Input{Down: x.la})
+	x.b.in = append(x.b.in, Input{Down: x.lb})
+	w.wires = slices.DeleteFunc(w.wires, func(y *wire) bool { return x == y })
+}
+
+// run lets time pass until `until`, delivering what is on the wires.
+func (w *world) run(ms int64) {
+	for end := w.now + ms; w.now < end; {
+		w.now += 1 + w.rng.Int64N(20)
+		for _, x := range w.wires {
+			w.deliver(x)
+		}
+		for _, n := range w.nodes {
+			if !n.stopped {
+				n.process()
+			}
+		}
+	}
+}
+
+func (w *world) deliver(x *wire) {
+	q := x.queue
+	x.queue = nil
+	if w.loss > 0 {
+		w.rng.Shuffle(len(q), func(i, j int) { q[i], q[j] = q[j], q[i] })
+	}
+	for _, f := range q {
+		if !f.to.stopped {
+			f.to.in = append(f.to.in, Input{From: f.l, Frame: &f.f})
+			if w.rng.IntN(3) == 0 {
+				f.to.process()
+			}
+		}
+	}
+}
+
+// write makes a random local transaction at a node.
+func (w *world) write(n *node, rows, keys int) {
+	g := Group{WallMillis: w.now + n.offset}
+	seen := map[int]bool{}
+	for range rows {
+		k := w.rng.IntN(keys)
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		key := crdt.MustKey(crdt.Integer(int64(k)))
+		op := crdt.Op{Table: "t", Key: key, Kind: crdt.OpInsert}
+		val := crdt.Integer(w.rng.Int64N(1e6))
+		if n.store.rows[RowKey{"t", key}].Alive() {
+			op.Kind = []crdt.OpKind{crdt.OpUpdate, crdt.OpUpdate, crdt.OpDelete, crdt.OpReplace}[w.rng.IntN(4)]
+		}
+		switch op.Kind {
+		case crdt.OpUpdate:
+			op.Sets = []crdt.Set{{Column: []string{"a", "b", "c"}[w.rng.IntN(3)], Value: val}}
+		case crdt.OpInsert, crdt.OpReplace:
+			op.Sets = []crdt.Set{{Column: "a", Value: val}, {Column: "b", Value: val}, {Column: "c", Value: val}}
+		}
+		g.Ops = append(g.Ops, op)
+	}
+	n.store.drain = Drain{Schemas: []*crdt.Schema{testSchema}, Groups: []Group{g}}
+	n.process()
+}
+
+func (w *world) requireEqual() {
+	w.t.Helper()
+	a := w.nodes[0]
+	for _, b := range w.nodes[1:] {
+		if b.stopped {
+			continue
+		}
+		if !a.store.state.Coverage.Includes(b.store.state.Coverage) || !b.store.state.Coverage.Includes(a.store.state.Coverage) {
+			w.t.Fatalf("coverage of node %d %s differs from node 0's %s", b.id, b.store.state.Coverage, a.store.state.Coverage)
+		}
+		if len(a.store.rows) != len(b.store.rows) {
+			w.t.Fatalf("node %d has %d rows, node 0 has %d", b.id, len(b.store.rows), len(a.store.rows))
+		}
+		for k, row := range a.store.rows {
+			if !row.Equal(b.store.rows[k]) {
+				w.t.Fatalf("%s: node 0 %s\nnode %d %s", k, row, b.id, b.store.rows[k])
+			}
+		}
+	}
+}
+
+// TestPushReachesEveryone is the plain case: three replicas in a line, no faults.
+func TestPushReachesEveryone(t *testing.T) {
+	w := newWorld(t, 1, 3)
+	w.connect(w.nodes[0], w.nodes[1])
+	w.connect(w.nodes[1], w.nodes[2])
+	w.run(1000)
+	for range 20 {
+		w.write(w.nodes[w.rng.IntN(3)], 5, 20)
+		w.run(50)
+	}
+	w.run(1000)
+	w.requireEqual()
+	if st := w.nodes[2].r.Status(); st.Counters.BlocksMerged == 0 || st.Counters.SessionsPulled > 3 {
+		t.Fatalf("live blocks should travel by push: %+v", st.Counters)
+	}
+	if len(w.written) != 20 {
+		t.Fatalf("%d blocks noted, 20 written", len(w.written))
+	}
+}
+
+// TestConvergesUnderFaults drives random worlds through loss, doubling, reordering, cuts and restarts, then
+// heals them and requires equality (P1, P2, P7, M3-3).
+func TestConvergesUnderFaults(t *testing.T) {
+	seeds := 300
+	if testing.Short() {
+		seeds = 30
+	}
+	for seed := range seeds {
+		if !t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { faultyWorld(t, uint64(seed)) }) {
+			return
+		}
+	}
+}
+
+func faultyWorld(t *testing.T, seed uint64) {
+	w := newWorld(t, seed, 3+int(seed%3))
+	if seed%3 > 0 {
+		w.loss, w.dup = w.rng.Float64()*0.3, w.rng.Float64()*0.5
+	}
+	for _, n := range w.nodes {
+		n.offset = w.rng.Int64N(4000) - 2000
+	}
+	for range 60 {
+		switch w.rng.IntN(10) {
+		case 0, 1, 2, 3, 4:
+			w.write(w.nodes[w.rng.IntN(len(w.nodes))], 1+w.rng.IntN(8), 12)
+		case 5, 6:
+			a, b := w.rng.IntN(len(w.nodes)), w.rng.IntN(len(w.nodes))
+			if a != b && !slices.ContainsFunc(w.wires, func(x *wire) bool { return x.a.id == min(a, b) && x.b.id == max(a, b) }) {
+				w.connect(w.nodes[min(a, b)], w.nodes[max(a, b)])
+			}
+		case 7:
+			if len(w.wires) > 0 {
+				w.cut(w.wires[w.rng.IntN(len(w.wires))])
+			}
+		case 8:
+			w.restart(w.nodes[w.rng.IntN(len(w.nodes))])
+		}
+		w.run(w.rng.Int64N(300))
+	}
+	w.loss, w.dup = 0, 0
+	for len(w.wires) > 0 {
+		w.cut(w.wires[0])
+	}
+	for i := 1; i < len(w.nodes); i++ {
+		w.connect(w.nodes[i-1], w.nodes[i])
+	}
+	w.run(30_000)
+	w.requireEqual()
+}
+
+// restart crashes a node: what was not committed is gone, its links too.
+func (w *world) restart(n *node) {
+	for _, x := range slices.SortedFunc(slices.Values(w.wires), func(a, b *wire) int { return cmp.Compare(a.la, b.la) }) {
+		if x.a == n || x.b == n {
+			w.cut(x)
+		}
+	}
+	n.load()
+}
