@@ -1,0 +1,328 @@
+package sqlbridge
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// Options say how to open a bridge.
+type Options struct {
+	Path      string       // of the database file; identity, lock and fence live in Path + "-rowmesh"
+	Inspect   bool         // only look, beside a running peer: take no lock, make no change
+	Beside    bool         // track and untrack beside a running peer: take no lock, write no rows
+	Tables    []string     // the only tables to show; empty: every table of the group
+	Mine      bool         // when joining with rows of its own: they count as written now and win
+	ClockExpr string       // SQL for wall milliseconds in triggers; "": the machine's clock
+	Logger    *slog.Logger // nil: silent
+}
+
+// Bridge is the store of one replica inside an SQLite database, with capture from and projection into the
+// user's tables. It implements replica.Store. Use it from one goroutine at a time.
+type Bridge struct {
+	db    *sql.DB
+	conn  *sql.Conn // the one connection of ours, for as long as the bridge is open
+	opt   Options
+	log   *slog.Logger
+	stmts map[string]*sql.Stmt // prepared on conn
+	fence *fence               // nil: only inspecting
+
+	own     crdt.Origin // under which the replica writes
+	origins originTable
+	tables  map[string]*stored // every table that ever had a row
+	byTbl   map[int64]*stored
+	catalog map[string]*table // tracked tables that can take rows, by name
+	reshow  map[string]bool   // tables to be shown anew, whole, at the next commit
+	mine    map[string]bool   // of these: tables whose own rows stay, to be captured next
+	nextRow int64             // number of the next new row
+
+	modeBefore    string // journal mode that was found at open
+	schemaVersion int64
+	dataVersion   int64
+	nonce         int64 // written into the file at open: it changes if another file takes its place
+	commits       int64 // rounds committed
+	skippedNull   map[string]int64
+	driftDue      bool
+}
+
+// Opened says what was found when the bridge was opened.
+type Opened struct {
+	NeedOrigin bool          // the file is a copy or was restored: it must not write under its former origin
+	Message    string        // for people, where there is something to say
+	Lease      hlc.Timestamp // own stamps must be greater than this
+}
+
+// Open pins a connection of db and makes our tables where there are none. The caller keeps db open until
+// the bridge is closed.
+func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error) {
+	if opt.ClockExpr == "" {
+		opt.ClockExpr = defaultClock
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	path, err := filepath.Abs(opt.Path)
+	if err != nil {
+		return nil, Opened{}, fmt.Errorf("sqlbridge: %s: %w", opt.Path, err)
+	}
+	opt.Path = path
+	b := &Bridge{
+		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
+		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{},
+		skippedNull: map[string]int64{},
+	}
+	if n := db.Stats().MaxOpenConnections; n == 1 {
+		return nil, Opened{}, fmt.Errorf("sqlbridge: %s: the handle allows one connection, which the bridge would keep for itself: call db.SetMaxOpenConns(2) or more", opt.Path)
+	}
+	if b.conn, err = db.Conn(ctx); err != nil {
+		return nil, Opened{}, fmt.Errorf("sqlbridge: open %s: %w", opt.Path, explain(opt.Path, err))
+	}
+	opened, err := b.open(ctx)
+	if err != nil {
+		b.Close()
+		return nil, Opened{}, explain(opt.Path, err)
+	}
+	return b, opened, nil
+}
+
+func (b *Bridge) open(ctx context.Context) (Opened, error) {
+	if err := b.check(ctx); err != nil {
+		return Opened{}, err
+	}
+	if b.opt.Inspect {
+		return Opened{}, b.reload(ctx)
+	}
+	var err error
+	if !b.opt.Beside {
+		if b.fence, err = lockFence(b.opt.Path); err != nil {
+			return Opened{}, err
+		}
+	}
+	if err := b.ensureTables(ctx); err != nil {
+		return Opened{}, err
+	}
+	if err := b.reload(ctx); err != nil || b.opt.Beside {
+		return Opened{}, err
+	}
+	return b.enter(ctx)
+}
+
+// check refuses what cannot work and sets up the connection.
+func (b *Bridge) check(ctx context.Context) error {
+	var version, file, mode string
+	if err := b.conn.QueryRowContext(ctx, `SELECT sqlite_version()`).Scan(&version); err != nil {
+		return fmt.Errorf("sqlbridge: %s is no SQLite handle: %w", b.opt.Path, err)
+	}
+	if err := b.conn.QueryRowContext(ctx, `SELECT coalesce(file, '') FROM pragma_database_list WHERE name = 'main'`).Scan(&file); err != nil {
+		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
+	}
+	if file == "" {
+		return fmt.Errorf("sqlbridge: %s: an in-memory database cannot be tracked, for nothing outside can see it: use a file", b.opt.Path)
+	}
+	for _, p := range []string{
+		fmt.Sprintf("busy_timeout=%d", lockRetry.Milliseconds()), "foreign_keys=OFF", "recursive_triggers=OFF", "synchronous=FULL",
+		fmt.Sprintf("wal_autocheckpoint=%d", autocheckpoint),
+	} {
+		if _, err := b.conn.ExecContext(ctx, "PRAGMA "+p); err != nil {
+			return fmt.Errorf("sqlbridge: %s: PRAGMA %s: %w", b.opt.Path, p, err)
+		}
+	}
+	if err := b.conn.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
+	}
+	b.modeBefore = mode
+	if mode == "wal" || b.opt.Inspect {
+		return nil
+	}
+	b.log.Info("journal mode changed to WAL, which lets others read and write while the peer works", "database", b.opt.Path, "was", mode)
+	return b.retry(ctx, func() error {
+		var now string
+		if err := b.conn.QueryRowContext(ctx, `PRAGMA journal_mode=WAL`).Scan(&now); err != nil {
+			return err
+		}
+		if now != "wal" {
+			return fmt.Errorf("sqlbridge: %s stays in journal mode %s: WAL needs a local disk and no other connection in a transaction", b.opt.Path, now)
+		}
+		return nil
+	})
+}
+
+// retry calls f until it does not fail for a lock, or ctx ends.
+func (b *Bridge) retry(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !isBusy(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("sqlbridge: %s: waiting for another program's transaction to end: %w", b.opt.Path, ctx.Err())
+		}
+	}
+}
+
+// tracked reports whether the file holds our tables.
+func (b *Bridge) tracked(ctx context.Context) (bool, error) {
+	var n int
+	err := b.conn.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name = '_rowmesh_meta'`).Scan(&n)
+	return n > 0, err
+}
+
+func (b *Bridge) ensureTables(ctx context.Context) error {
+	if have, err := b.tracked(ctx); err != nil || have {
+		return err
+	}
+	return b.write(ctx, func() error {
+		if have, err := b.tracked(ctx); err != nil || have {
+			return err
+		}
+		for _, stmt := range ddl {
+			if _, err := b.conn.ExecContext(ctx, stmt); err != nil {
+				return fmt.Errorf("sqlbridge: make our tables in %s: %w", b.opt.Path, err)
+			}
+		}
+		return errors.Join(b.setMeta(ctx, "format", format), b.setMeta(ctx, "journal_mode_before", b.modeBefore))
+	})
+}
+
+// write runs f in one write transaction.
+func (b *Bridge) write(ctx context.Context, f func() error) error {
+	if err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		b.rollback()
+		return err
+	}
+	return b.commit(ctx)
+}
+
+func (b *Bridge) commit(ctx context.Context) error {
+	err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "COMMIT"); return err })
+	if err != nil {
+		b.rollback()
+	}
+	return err
+}
+
+// rollback ends a transaction even where ctx has ended; it may already be over.
+func (b *Bridge) rollback() { _, _ = b.conn.ExecContext(context.Background(), "ROLLBACK") }
+
+// Close gives the connection back. A round that is open is lost.
+func (b *Bridge) Close() error {
+	for _, s := range b.stmts {
+		s.Close()
+	}
+	b.stmts = map[string]*sql.Stmt{}
+	var err error
+	if b.conn != nil {
+		b.rollback()
+		if !b.opt.Inspect {
+			_, _ = b.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)")
+		}
+		err = b.conn.Close()
+		b.conn = nil
+	}
+	return errors.Join(err, b.fence.release())
+}
+
+// stmt prepares a statement once.
+func (b *Bridge) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s := b.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := b.conn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("sqlbridge: prepare %s: %w", strings.Join(strings.Fields(query), " "), err)
+	}
+	b.stmts[query] = s
+	return s, nil
+}
+
+func (b *Bridge) exec(ctx context.Context, query string, args ...any) error {
+	s, err := b.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	_, err = s.ExecContext(ctx, args...)
+	return err
+}
+
+func (b *Bridge) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	s, err := b.stmt(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
+func (b *Bridge) setMeta(ctx context.Context, name string, value any) error {
+	_, err := b.conn.ExecContext(ctx, `INSERT INTO _rowmesh_meta VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value`, name, value)
+	return err
+}
+
+// meta scans a remembered value; dest keeps its value where there is none.
+func (b *Bridge) meta(ctx context.Context, name string, dest any) error {
+	err := b.conn.QueryRowContext(ctx, `SELECT value FROM _rowmesh_meta WHERE name = ?`, name).Scan(dest)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
+}
+
+func (b *Bridge) pragma(ctx context.Context, name string) (v int64, err error) {
+	err = b.conn.QueryRowContext(ctx, "PRAGMA "+name).Scan(&v)
+	return v, err
+}
+
+// Poll reports whether somebody else may have written the database since the last round. It reads two
+// numbers and takes no lock.
+func (b *Bridge) Poll(ctx context.Context) (bool, error) {
+	v, err := b.pragma(ctx, "data_version")
+	if err != nil {
+		return false, explain(b.opt.Path, err)
+	}
+	moved := v != b.dataVersion
+	b.dataVersion = v
+	return moved || b.driftDue, nil
+}
+
+// Path returns the absolute path of the database.
+func (b *Bridge) Path() string { return b.opt.Path }
+
+// millis is a wall time in milliseconds.
+func millis(t time.Time) int64 { return t.UnixMilli() }
+
+// originTable numbers origins, as the tables do.
+type originTable struct {
+	number map[crdt.Origin]uint64
+	id     map[uint64]crdt.Origin
+	fresh  []crdt.Origin // numbered since the last commit
+}
+
+// Number returns the number of an origin, a new one where it has none.
+func (t *originTable) Number(o crdt.Origin) uint64 {
+	n, ok := t.number[o]
+	if !ok {
+		n = uint64(len(t.number) + 1)
+		t.number[o], t.id[n] = n, o
+		t.fresh = append(t.fresh, o)
+	}
+	return n
+}
+
+// Origin returns the origin of a number.
+func (t *originTable) Origin(n uint64) (crdt.Origin, bool) {
+	o, ok := t.id[n]
+	return o, ok
+}
+
+var _ replica.Store = (*Bridge)(nil)

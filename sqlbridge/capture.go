@@ -1,0 +1,220 @@
+package sqlbridge
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// hint is one entry of the outbox.
+type hint struct {
+	table *table
+	key   crdt.Key
+	op    string
+	ms    int64
+}
+
+// reborn reports whether the row may have lived and died in between.
+func (h hint) reborn() bool { return h.op == hintInsert || h.op == hintDelete || h.op == hintMove }
+
+// Capture returns what programs wrote to tracked tables since the last round. Outbox entries are hints:
+// each row they name is read again and compared with what the last projection left in the table, so
+// that doubled entries, same-value updates and missed suppression do no harm.
+func (r *round) Capture() (replica.Drain, error) {
+	d := drainer{r: r, done: map[replica.RowKey]bool{}}
+	if err := d.run(); err != nil {
+		return replica.Drain{}, explain(r.b.opt.Path, fmt.Errorf("sqlbridge: capture: %w", err))
+	}
+	return d.out, nil
+}
+
+// drainer collects the groups of one drain.
+type drainer struct {
+	r    *round
+	out  replica.Drain
+	done map[replica.RowKey]bool // rows that a later group names
+	used map[string]bool
+}
+
+func (d *drainer) run() error {
+	hints, err := d.r.readOutbox()
+	if err != nil {
+		return err
+	}
+	runs := splitRuns(hints)
+	groups := make([]replica.Group, len(runs))
+	for i, run := range slices.Backward(runs) { // a row belongs to the last group that names it
+		if groups[i], err = d.group(run); err != nil {
+			return err
+		}
+	}
+	now, err := d.drift()
+	if err != nil {
+		return err
+	}
+	registry, err := d.r.registryOps()
+	if err != nil {
+		return err
+	}
+	if len(registry) > 0 {
+		d.out.Schemas = append(d.out.Schemas, registrySchemas...)
+	}
+	if now = append(registry, now...); len(now) > 0 {
+		groups = append(groups, replica.Group{Ops: now})
+	}
+	d.out.Groups = slices.DeleteFunc(groups, func(g replica.Group) bool { return len(g.Ops) == 0 })
+	return nil
+}
+
+// readOutbox reads all entries, and notes the last one.
+func (r *round) readOutbox() ([]hint, error) {
+	width := 1
+	for _, t := range r.b.catalog {
+		width = max(width, len(t.key))
+	}
+	cols := make([]string, width)
+	for i := range cols {
+		cols[i] = fmt.Sprintf("k%d", i+1)
+	}
+	rows, err := r.b.query(r.ctx, `SELECT seq, tbl, op, ms, `+quoteAll(cols, "")+` FROM _rowmesh_outbox ORDER BY seq`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	keys := make([]any, width)
+	var tbl, ms int64
+	var op string
+	dest := []any{&r.captured, &tbl, &op, &ms}
+	for i := range keys {
+		dest = append(dest, &keys[i])
+	}
+	var out []hint
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return nil, err
+		}
+		s := r.b.byTbl[tbl]
+		if s == nil || r.b.catalog[s.name] == nil {
+			continue // suspended or no longer tracked: a drift scan looks at it when it is again
+		}
+		t := r.b.catalog[s.name]
+		key, err := keyOf(keys[:len(t.key)])
+		if err != nil {
+			r.b.skippedNull[t.name]++ // a row with a NULL in its key stays local
+			continue
+		}
+		out = append(out, hint{t, key, op, ms})
+	}
+	return out, rows.Err()
+}
+
+// keyOf makes the key of a row from its scanned key columns.
+func keyOf(cols []any) (crdt.Key, error) {
+	parts := make([]crdt.Value, len(cols))
+	for i, c := range cols {
+		v, err := valueOf(c)
+		if err != nil {
+			return crdt.Key{}, err
+		}
+		parts[i] = v
+	}
+	return crdt.KeyOf(parts...)
+}
+
+// splitRuns cuts the entries where neighbours are more than groupGap apart.
+func splitRuns(hints []hint) (runs [][]hint) {
+	start := 0
+	for i := range hints {
+		if i > 0 && hints[i].ms-hints[i-1].ms > groupGap.Milliseconds() {
+			runs = append(runs, hints[start:i])
+			start = i
+		}
+	}
+	if start < len(hints) {
+		runs = append(runs, hints[start:])
+	}
+	return runs
+}
+
+// group turns a run of entries into operations, each row once, in the order of their first mention.
+func (d *drainer) group(run []hint) (replica.Group, error) {
+	g := replica.Group{WallMillis: run[len(run)-1].ms}
+	reborn := map[replica.RowKey]bool{}
+	byTable := map[*table][]crdt.Key{}
+	var order []*table
+	for _, h := range run {
+		k := replica.RowKey{Table: h.table.name, Key: h.key}
+		if d.done[k] {
+			continue
+		}
+		if _, seen := reborn[k]; !seen {
+			if byTable[h.table] == nil {
+				order = append(order, h.table)
+			}
+			byTable[h.table] = append(byTable[h.table], h.key)
+		}
+		reborn[k] = reborn[k] || h.reborn()
+	}
+	for _, t := range order {
+		d.use(t)
+		for keys := range slices.Chunk(byTable[t], readKeys) {
+			ops, err := d.r.compare(t, keys, func(k crdt.Key) bool { return reborn[replica.RowKey{Table: t.name, Key: k}] })
+			if err != nil {
+				return g, fmt.Errorf("table %s: %w", t.name, err)
+			}
+			g.Ops = append(g.Ops, ops...)
+		}
+	}
+	for k := range reborn {
+		d.done[k] = true
+	}
+	return g, nil
+}
+
+func (d *drainer) use(t *table) {
+	if d.used == nil {
+		d.used = map[string]bool{}
+	}
+	if !d.used[t.name] {
+		d.used[t.name] = true
+		d.out.Schemas = append(d.out.Schemas, t.schema)
+	}
+}
+
+// drift compares the tables that are due with what they should show.
+func (d *drainer) drift() (ops []crdt.Op, err error) {
+	for _, name := range d.r.b.tableNames() {
+		s, t := d.r.b.tables[name], d.r.b.catalog[name]
+		if !s.drift || t == nil {
+			continue
+		}
+		err := d.r.differences(t, func(op crdt.Op) {
+			if !d.done[replica.RowKey{Table: op.Table, Key: op.Key}] {
+				d.use(t)
+				ops = append(ops, op)
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("compare table %s: %w", name, err)
+		}
+		d.r.drifted = append(d.r.drifted, s)
+	}
+	return ops, nil
+}
+
+// forgetCaptured cuts the outbox and the marks of what Capture took in.
+func (r *round) forgetCaptured() error {
+	if r.captured > 0 {
+		if err := r.b.exec(r.ctx, `DELETE FROM _rowmesh_outbox WHERE seq <= ?`, r.captured); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.drifted {
+		if err := r.b.setDrift(r.ctx, s, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package sqlbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// readCatalog inspects the tracked tables. One that does not fit is left out; schemaMoved says why in the
+// file, when it may write.
+func (b *Bridge) readCatalog(ctx context.Context, q querier) error {
+	clear(b.catalog)
+	b.driftDue = false
+	for _, s := range b.tables {
+		if s.state != stateTracked {
+			continue
+		}
+		t, err := b.inspectStored(ctx, q, s)
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b.catalog[s.name] = t
+		b.driftDue = b.driftDue || s.drift
+	}
+	return nil
+}
+
+// inspectStored inspects a table whose rows we hold, and refuses it if its key is another than theirs.
+func (b *Bridge) inspectStored(ctx context.Context, q querier, s *stored) (*table, error) {
+	t, err := inspect(ctx, q, s.name)
+	if err != nil {
+		return nil, err
+	}
+	if t.name != s.name {
+		return nil, &RefusedError{s.name, fmt.Sprintf("the table here is called %s", t.name), "rename it: names are compared letter by letter"}
+	}
+	t.tbl = s.tbl
+	if len(t.key) != s.parts {
+		return nil, &RefusedError{s.name, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts), "give it the group's key"}
+	}
+	return t, nil
+}
+
+// schemaMoved looks at the tables again after somebody changed the schema: triggers that a rebuild of a table
+// lost are made anew and the table is compared with what it should show, before anything is projected over
+// it. A table that is gone or cannot take its rows is suspended; one that can again goes on.
+func (b *Bridge) schemaMoved(ctx context.Context) error {
+	clear(b.tables)
+	clear(b.byTbl)
+	if err := b.loadTables(ctx); err != nil {
+		return err
+	}
+	before := b.catalog
+	b.catalog = map[string]*table{}
+	for _, name := range b.tableNames() {
+		s := b.tables[name]
+		if s.state != stateTracked && s.state != stateSuspended {
+			continue
+		}
+		t, err := b.inspectStored(ctx, b.conn, s)
+		var refused *RefusedError
+		switch {
+		case errors.As(err, &refused):
+			if s.state != stateSuspended || s.reason != refused.Reason {
+				b.log.Warn("table suspended: its rows are kept and forwarded, and shown again when it fits", "table", name, "reason", refused.Reason, "fix", refused.Fix)
+			}
+			err = b.setState(ctx, s, stateSuspended, refused.Reason)
+		case err == nil:
+			err = b.fits(ctx, s, t, before[name])
+		}
+		if err != nil {
+			return fmt.Errorf("sqlbridge: table %s after a change of the schema: %w", name, err)
+		}
+	}
+	for _, s := range b.tables {
+		b.driftDue = b.driftDue || s.drift && s.state == stateTracked
+	}
+	v, err := b.pragma(ctx, "schema_version")
+	b.schemaVersion = v
+	return err
+}
+
+// fits takes a table into the catalog.
+func (b *Bridge) fits(ctx context.Context, s *stored, t, before *table) error {
+	b.catalog[s.name] = t
+	if s.state == stateSuspended || before != nil && !slices.Equal(before.names(), t.names()) {
+		b.reshow[s.name] = true
+	}
+	if s.state == stateSuspended {
+		if err := b.setState(ctx, s, stateTracked, ""); err != nil {
+			return err
+		}
+	}
+	ok, err := b.triggersStand(ctx, t)
+	if err != nil || ok {
+		return err
+	}
+	if err := b.install(ctx, b.conn, t); err != nil {
+		return err
+	}
+	return b.setDrift(ctx, s, true)
+}
+
+// triggersStand reports whether the capture triggers of a table are all there, as they should be.
+func (b *Bridge) triggersStand(ctx context.Context, t *table) (bool, error) {
+	have, err := texts(ctx, b.conn, `SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE ? ESCAPE '\'`, fmt.Sprintf(`\_rowmesh\_%d\_%%`, t.tbl))
+	if err != nil {
+		return false, err
+	}
+	want := t.triggers(b.opt.ClockExpr)
+	slices.Sort(have)
+	slices.Sort(want)
+	return slices.Equal(have, want), nil
+}
+
+// tableNames lists the tables that have rows, in order of name, those of the registry first.
+func (b *Bridge) tableNames() []string {
+	names := make([]string, 0, len(b.tables))
+	for n := range b.tables {
+		names = append(names, n)
+	}
+	slices.SortFunc(names, func(x, y string) int {
+		if a, b := strings.HasPrefix(x, reserved), strings.HasPrefix(y, reserved); a != b {
+			if a {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(x, y)
+	})
+	return names
+}

@@ -1,0 +1,252 @@
+package sqlbridge
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// tableRow is a row as a table holds it: the values of the columns in order of t.cols.
+type tableRow []crdt.Value
+
+// selectRows is the query for rows of a table, its key columns first.
+func (t *table) selectRows() string {
+	cols := quoteAll(t.key, "+")
+	if len(t.cols) > 0 {
+		cols += ", " + quoteAll(t.names(), "+")
+	}
+	return "SELECT " + cols + " FROM " + quote(t.name)
+}
+
+// current reads rows of a table by key; a row that is not there is missing from the map.
+func (v *view) current(t *table, keys []crdt.Key) (map[crdt.Key]tableRow, error) {
+	out := make(map[crdt.Key]tableRow, len(keys))
+	if len(t.key) == 1 {
+		args := make([]any, 0, readKeys)
+		for _, k := range keys {
+			args = append(args, bind(k.Values()[0]))
+		}
+		width := 1
+		if len(args) > 1 {
+			width = readKeys
+		}
+		for len(args) < width {
+			args = append(args, args[0])
+		}
+		return out, v.scanTable(t, t.selectRows()+" WHERE "+quote(t.key[0])+" IN ("+marks(width)+")", args, func(k crdt.Key, row tableRow) { out[k] = row })
+	}
+	query := t.selectRows() + " WHERE " + t.keyIs()
+	for _, k := range keys {
+		if err := v.scanTable(t, query, keyArgs(k), func(k crdt.Key, row tableRow) { out[k] = row }); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// keyIs is the condition that selects one row by its key.
+func (t *table) keyIs() string {
+	var s string
+	for i, k := range t.key {
+		if i > 0 {
+			s += " AND "
+		}
+		s += quote(k) + " = ?"
+	}
+	return s
+}
+
+func keyArgs(k crdt.Key) []any {
+	parts := k.Values()
+	args := make([]any, len(parts))
+	for i, p := range parts {
+		args[i] = bind(p)
+	}
+	return args
+}
+
+// scanTable runs a query made by selectRows. Rows with a NULL in the key are passed over: they stay local.
+func (v *view) scanTable(t *table, query string, args []any, yield func(crdt.Key, tableRow)) error {
+	rows, err := v.b.query(v.ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	vals := make([]any, len(t.key)+len(t.cols))
+	dest := make([]any, len(vals))
+	for i := range vals {
+		dest[i] = &vals[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		key, err := keyOf(vals[:len(t.key)])
+		if err != nil {
+			continue
+		}
+		row := make(tableRow, len(t.cols))
+		for i := range row {
+			if row[i], err = valueOf(vals[len(t.key)+i]); err != nil {
+				return err
+			}
+		}
+		yield(key, row)
+	}
+	return rows.Err()
+}
+
+// shown returns, for each key, the row that the last projection left in the table; a row that is not alive
+// is not in the table. It is the merged state, except where _rowmesh_unshown says otherwise.
+func (v *view) shown(t *table, keys []crdt.Key) ([]crdt.Row, error) {
+	rowKeys := make([]replica.RowKey, len(keys))
+	for i, k := range keys {
+		rowKeys[i] = replica.RowKey{Table: t.name, Key: k}
+	}
+	rows, err := v.Rows(rowKeys)
+	if err != nil {
+		return nil, err
+	}
+	images, err := v.unshown(t, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		if image, ok := images[k]; ok {
+			rows[i] = image
+		}
+	}
+	return rows, nil
+}
+
+// compare returns the operations that explain how rows of a table came to differ from what was shown.
+func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (ops []crdt.Op, err error) {
+	now, err := r.current(t, keys)
+	if err != nil {
+		return nil, err
+	}
+	was, err := r.shown(t, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		row, here := now[k]
+		if op, differs := t.difference(k, was[i], row, here, reborn(k)); differs {
+			ops = append(ops, op)
+		}
+	}
+	return ops, nil
+}
+
+// difference is the table of DESIGN: what was shown against what is there.
+//
+//	shown  there           operation
+//	no     yes             insert
+//	yes    no              delete
+//	yes    yes, equal      none
+//	yes    yes, different  replace where the row may have been reborn, else an update of what differs
+func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn bool) (crdt.Op, bool) {
+	op := crdt.Op{Table: t.name, Key: k}
+	switch {
+	case !was.Alive() && !here:
+		return op, false
+	case !here:
+		op.Kind = crdt.OpDelete
+		return op, true
+	case !was.Alive():
+		op.Kind = crdt.OpInsert
+	case t.differing(was, row) == nil:
+		return op, false
+	case reborn:
+		op.Kind = crdt.OpReplace
+	default:
+		op.Sets = t.differing(was, row)
+		return op, true
+	}
+	for i, c := range t.cols {
+		op.Sets = append(op.Sets, crdt.Set{Column: c.name, Value: row[i]})
+	}
+	return op, true
+}
+
+// differing returns the columns in which a row differs from what was shown.
+func (t *table) differing(was crdt.Row, row tableRow) (sets []crdt.Set) {
+	for i, c := range t.cols {
+		cell, ok := was.Cell(c.name)
+		value := cell.Value
+		if !ok {
+			if !c.constant {
+				continue // SQLite chose the value when the row was shown; nobody can say if it changed
+			}
+			value = c.dflt
+		}
+		if value != row[i] {
+			sets = append(sets, crdt.Set{Column: c.name, Value: row[i]})
+		}
+	}
+	return sets
+}
+
+// differences compares a whole table with what it should show and calls yield for each difference.
+func (v *view) differences(t *table, yield func(crdt.Op)) error {
+	seen := map[crdt.Key]bool{}
+	var keys []crdt.Key
+	var page []tableRow
+	var failed error
+	flush := func() {
+		was, err := v.shown(t, keys)
+		if err != nil {
+			failed = err
+			return
+		}
+		for i, k := range keys {
+			if op, differs := t.difference(k, was[i], page[i], true, false); differs {
+				yield(op)
+			}
+		}
+		keys, page = keys[:0], page[:0]
+	}
+	err := v.scanTable(t, t.selectRows(), nil, func(k crdt.Key, row tableRow) {
+		seen[k] = true
+		keys, page = append(keys, k), append(page, row)
+		if len(keys) == readPage && failed == nil {
+			flush()
+		}
+	})
+	if failed == nil && err == nil {
+		flush()
+	}
+	if err != nil || failed != nil {
+		return errors.Join(err, failed)
+	}
+	return v.missing(t, seen, yield)
+}
+
+// missing finds the rows that should be shown and are not in the table.
+func (v *view) missing(t *table, seen map[crdt.Key]bool, yield func(crdt.Op)) error {
+	var failed error
+	err := v.Scan(t.name, func(rows []replica.RowState) bool {
+		var keys []crdt.Key
+		for _, st := range rows {
+			if !seen[st.Key] {
+				keys = append(keys, st.Key)
+			}
+		}
+		for part := range slices.Chunk(keys, readKeys) {
+			was, err := v.shown(t, part)
+			if err != nil {
+				failed = err
+				return false
+			}
+			for i, k := range part {
+				if was[i].Alive() {
+					yield(crdt.Op{Table: t.name, Key: k, Kind: crdt.OpDelete})
+				}
+			}
+		}
+		return true
+	})
+	return errors.Join(err, failed)
+}

@@ -1,0 +1,86 @@
+package sqlbridge
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Errors that callers tell apart. Each is wrapped with what failed, on what and what to do.
+var (
+	ErrLocked  = errors.New("the database is in use by another peer")
+	ErrNotOurs = errors.New("the database file was replaced or set back under the running peer")
+	ErrCorrupt = errors.New("the database is damaged")
+	ErrFull    = errors.New("the disk is full")
+)
+
+// SQLite drivers wrap errors in types of their own; the message is SQLite's in all of them, so that is what
+// is looked at, in this one place.
+
+func saysAny(err error, parts ...string) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func isBusy(err error) bool {
+	return saysAny(err, "database is locked", "database table is locked", "SQLITE_BUSY")
+}
+
+// refusedRow names the constraint that a row broke, "" where the error is another.
+func refusedRow(err error) string {
+	switch {
+	case saysAny(err, "UNIQUE constraint failed", "PRIMARY KEY constraint failed"):
+		return "unique"
+	case saysAny(err, "CHECK constraint failed"):
+		return "check"
+	case saysAny(err, "NOT NULL constraint failed"):
+		return "notnull"
+	case saysAny(err, "cannot store", "datatype mismatch"):
+		return "datatype"
+	case saysAny(err, "constraint failed"):
+		return "constraint"
+	}
+	return ""
+}
+
+// explain adds a sentinel and advice to the errors that people can do something about.
+func explain(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case saysAny(err, "database or disk is full"):
+		return fmt.Errorf("sqlbridge: %s: %w: make room; nothing was lost (%w)", path, ErrFull, err)
+	case saysAny(err, "malformed", "file is not a database"):
+		return fmt.Errorf("sqlbridge: %s: %w: restore it from a backup, or remove it and run the peer again to fetch a new copy (%w)", path, ErrCorrupt, err)
+	case saysAny(err, "readonly", "read-only"):
+		return fmt.Errorf("sqlbridge: %s is not writable: give the peer write permission on the file and its directory (%w)", path, err)
+	}
+	return err
+}
+
+// RefusedError says why a table cannot be tracked and what would help.
+type RefusedError struct{ Table, Reason, Fix string }
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("table %s cannot be tracked: %s; %s", e.Table, e.Reason, e.Fix)
+}
+
+// isStoreError reports whether an error on writing a user's table is about the database, and not about the
+// row: the first ends the round, the second parks the row.
+func isStoreError(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrBadConn) {
+		return true
+	}
+	return isBusy(err) || saysAny(err, "disk is full", "malformed", "readonly", "read-only", "disk I/O", "out of memory", "interrupted",
+		"not a database", "no such table", "no such column", "has no column", "sql: ")
+}

@@ -1,0 +1,351 @@
+package sqlbridge
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rowmesh/rowmesh/crdt"
+)
+
+// querier is a connection or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// column is one column of a user's table.
+type column struct {
+	name     string
+	constant bool       // its DEFAULT is known: NULL, or a constant
+	dflt     crdt.Value // that default
+}
+
+// uniqueIndex is one UNIQUE constraint or index beside the primary key.
+type uniqueIndex struct {
+	name       string
+	columns    []string
+	collations []string
+}
+
+// table is one user's table as SQLite describes it.
+type table struct {
+	tbl    int64 // our number for it
+	name   string
+	key    []string // key columns, in key order
+	cols   []column // the other stored columns, in order of name
+	unique []uniqueIndex
+	schema *crdt.Schema
+
+	sql          string   // its CREATE TABLE statement
+	indexes      []index  // made by CREATE INDEX
+	rowidKey     bool     // the key is the rowid (INTEGER PRIMARY KEY)
+	autoinc      bool     // AUTOINCREMENT
+	rowid        string   // a name for the rowid that no column hides, "" where there is none or it is the key
+	userTriggers []string // triggers of the user on it
+}
+
+type index struct{ name, sql string }
+
+// names returns the columns that are not part of the key.
+func (t *table) names() []string {
+	out := make([]string, len(t.cols))
+	for i, c := range t.cols {
+		out[i] = c.name
+	}
+	return out
+}
+
+// userTables lists the ordinary tables of the user, in order of name.
+func userTables(ctx context.Context, q querier) ([]string, error) {
+	return texts(ctx, q, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
+		AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\' ORDER BY name`)
+}
+
+// texts runs a query for one column of text.
+func texts(ctx context.Context, q querier, query string, args ...any) ([]string, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, rows.Err()
+}
+
+// inspect reads the description of a table. A table that cannot be tracked gives a *RefusedError.
+func inspect(ctx context.Context, q querier, name string) (*table, error) {
+	t := &table{name: name}
+	refuse := func(reason, fix string) (*table, error) { return nil, &RefusedError{name, reason, fix} }
+	var kind string
+	err := q.QueryRowContext(ctx, `SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')`, name).Scan(&kind, &t.name, &t.sql)
+	switch {
+	case err == sql.ErrNoRows:
+		return refuse("there is no such table", "check the spelling; .tables in the sqlite3 shell lists them")
+	case err != nil:
+		return nil, err
+	case kind == "view":
+		return refuse("it is a view", "track the tables it reads")
+	case strings.HasPrefix(strings.ToUpper(t.sql), "CREATE VIRTUAL"):
+		return refuse("it is a virtual table", "track the table that feeds it")
+	case strings.HasPrefix(strings.ToLower(name), reserved) || strings.HasPrefix(strings.ToLower(name), "sqlite_"):
+		return refuse("its name is reserved", "rename it")
+	}
+	if err := crdt.CheckName(t.name); err != nil {
+		return refuse(err.Error(), "rename it")
+	}
+	all, err := t.readColumns(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.key) == 0 {
+		return refuse("it has no primary key", "declare one, or add a column with unique values, such as a UUID, as PRIMARY KEY")
+	}
+	if len(t.key) > maxTriggerColumns {
+		return refuse(fmt.Sprintf("its key has %d columns", len(t.key)), fmt.Sprintf("at most %d are possible", maxTriggerColumns))
+	}
+	if err := t.readIndexes(ctx, q); err != nil {
+		return nil, err
+	}
+	if err := t.readTriggers(ctx, q); err != nil {
+		return nil, err
+	}
+	for _, r := range []string{"_rowid_", "rowid", "oid"} {
+		if !t.rowidKey && t.rowid == "" && !slices.ContainsFunc(all, func(c string) bool { return strings.EqualFold(c, r) }) {
+			t.rowid = r
+		}
+	}
+	if strings.Contains(strings.ToUpper(t.sql), "WITHOUT ROWID") && t.withoutRowid(ctx, q) {
+		t.rowid = ""
+	}
+	if t.schema, err = crdt.NewSchema(t.name, t.key, t.names()); err != nil {
+		return refuse(err.Error(), "rename the column")
+	}
+	return t, nil
+}
+
+// withoutRowid reports whether the table has no rowid, which only an attempt to read it tells for certain.
+func (t *table) withoutRowid(ctx context.Context, q querier) bool {
+	if t.rowid == "" {
+		return true
+	}
+	rows, err := q.QueryContext(ctx, "SELECT "+t.rowid+" FROM "+quote(t.name)+" LIMIT 0")
+	if err != nil {
+		return true
+	}
+	rows.Close()
+	return false
+}
+
+// readColumns fills the key and the columns and returns the names of all of them.
+func (t *table) readColumns(ctx context.Context, q querier) (all []string, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid`, t.name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	type keyColumn struct {
+		name string
+		pk   int
+	}
+	var key []keyColumn
+	var keyType string
+	dflts := map[string]string{}
+	for rows.Next() {
+		var name, decl string
+		var notNull, pk, hidden int
+		var dflt sql.NullString
+		if err := rows.Scan(&name, &decl, &notNull, &dflt, &pk, &hidden); err != nil {
+			return nil, err
+		}
+		all = append(all, name)
+		switch {
+		case hidden != 0: // generated: every side computes its own
+		case pk > 0:
+			key, keyType = append(key, keyColumn{name, pk}), decl
+		default:
+			t.cols = append(t.cols, column{name: name, constant: !dflt.Valid})
+			if dflt.Valid {
+				dflts[name] = dflt.String
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	rows.Close()
+	slices.SortFunc(key, func(a, b keyColumn) int { return a.pk - b.pk })
+	for _, k := range key {
+		t.key = append(t.key, k.name)
+	}
+	slices.SortFunc(t.cols, func(a, b column) int { return strings.Compare(a.name, b.name) })
+	t.rowidKey = len(key) == 1 && strings.EqualFold(keyType, "INTEGER") // unless an index says otherwise
+	t.autoinc = t.rowidKey && strings.Contains(strings.ToUpper(t.sql), "AUTOINCREMENT")
+	for i := range t.cols {
+		if expr, ok := dflts[t.cols[i].name]; ok {
+			if err := t.cols[i].readDefault(ctx, q, t.name, expr); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
+
+// readDefault evaluates a DEFAULT that is the same at every time and place.
+func (c *column) readDefault(ctx context.Context, q querier, table, expr string) error {
+	up := strings.ToUpper(expr)
+	if strings.Contains(up, "CURRENT_") || strings.Contains(up, "(") {
+		return nil // a time or a function: only its own row's writer knows the value
+	}
+	var v any
+	if err := q.QueryRowContext(ctx, "SELECT "+expr).Scan(&v); err != nil {
+		return nil //nolint:nilerr // SQLite reads a bare word as text where we cannot; leave it to SQLite
+	}
+	value, err := valueOf(v)
+	if err != nil {
+		return fmt.Errorf("sqlbridge: default of %s.%s: %w", table, c.name, err)
+	}
+	c.constant, c.dflt = true, value
+	return nil
+}
+
+// readIndexes fills the UNIQUE constraints and the statements of other indexes, and refuses what a merge
+// could not keep in order.
+func (t *table) readIndexes(ctx context.Context, q querier) error {
+	rows, err := q.QueryContext(ctx, `SELECT l.name, l."unique", l.origin, l.partial, coalesce(s.sql, '')
+		FROM pragma_index_list(?) l LEFT JOIN sqlite_schema s ON s.type = 'index' AND s.name = l.name ORDER BY l.name`, t.name)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	type listed struct {
+		name, origin, sql string
+		unique, partial   bool
+	}
+	var list []listed
+	for rows.Next() {
+		var l listed
+		if err := rows.Scan(&l.name, &l.unique, &l.origin, &l.partial, &l.sql); err != nil {
+			return err
+		}
+		list = append(list, l)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	rows.Close()
+	for _, l := range list {
+		if l.origin == "c" {
+			t.indexes = append(t.indexes, index{l.name, l.sql})
+		}
+		if l.origin == "pk" {
+			t.rowidKey, t.autoinc = false, false
+		}
+		if l.unique {
+			if err := t.readUnique(ctx, q, l.name, l.origin == "pk", l.partial); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *table) readUnique(ctx context.Context, q querier, name string, pk, partial bool) error {
+	rows, err := q.QueryContext(ctx, `SELECT coalesce(name, ''), coalesce(coll, 'BINARY') FROM pragma_index_xinfo(?) WHERE "key" ORDER BY seqno`, name)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	u := uniqueIndex{name: name}
+	for rows.Next() {
+		var col, coll string
+		if err := rows.Scan(&col, &coll); err != nil {
+			return err
+		}
+		u.columns, u.collations = append(u.columns, col), append(u.collations, strings.ToUpper(coll))
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for i, coll := range u.collations {
+		if pk && coll != "BINARY" {
+			return &RefusedError{t.name, fmt.Sprintf("its key column %s has the collation %s", u.columns[i], coll),
+				"give key columns the BINARY collation; others make different values one key"}
+		}
+		if coll != "BINARY" && coll != "NOCASE" && coll != "RTRIM" {
+			return &RefusedError{t.name, fmt.Sprintf("the UNIQUE index %s uses the collation %s", name, coll), "use BINARY, NOCASE or RTRIM"}
+		}
+	}
+	if pk {
+		return nil
+	}
+	stored := t.names()
+	for _, c := range u.columns {
+		if c == "" || partial {
+			return &RefusedError{t.name, fmt.Sprintf("the UNIQUE index %s is on an expression or has a WHERE clause", name),
+				"make it an ordinary index and check the rule in the program, or make it UNIQUE on whole columns"}
+		}
+		if !slices.Contains(stored, c) && !slices.Contains(t.key, c) {
+			return &RefusedError{t.name, fmt.Sprintf("the UNIQUE index %s is on the generated column %s", name, c), "make it an ordinary index"}
+		}
+	}
+	t.unique = append(t.unique, u)
+	return nil
+}
+
+// readTriggers notes the user's triggers on the table and refuses those that write: they would fire on rows
+// that come from others too, and there is no SQL that holds them back.
+func (t *table) readTriggers(ctx context.Context, q querier) error {
+	rows, err := q.QueryContext(ctx, `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE
+		AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\' ORDER BY name`, t.name)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	tables, err := userTables(ctx, q)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		var name, text string
+		if err := rows.Scan(&name, &text); err != nil {
+			return err
+		}
+		t.userTriggers = append(t.userTriggers, name)
+		if target := writes(text, tables); target != "" {
+			return &RefusedError{t.name, fmt.Sprintf("its trigger %s writes the table %s", name, target),
+				"do that work in the program, or drop the trigger: it would run again for every row that comes from another peer"}
+		}
+	}
+	return rows.Err()
+}
+
+// writes returns a table that the statements of a trigger's body write, by the word after INTO, UPDATE or
+// FROM of a DELETE.
+func writes(trigger string, tables []string) string {
+	words := strings.FieldsFunc(trigger, func(r rune) bool { return strings.ContainsRune(" \t\r\n();,", r) })
+	begin := slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, "BEGIN") })
+	for i := max(begin, 0); i+1 < len(words); i++ {
+		w, next := strings.ToUpper(words[i]), strings.Trim(words[i+1], "\"`[]")
+		isDelete := w == "FROM" && strings.EqualFold(words[i-1], "DELETE")
+		if w != "INTO" && w != "UPDATE" && !isDelete {
+			continue
+		}
+		for _, t := range tables {
+			if strings.EqualFold(t, next) {
+				return t
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,27 @@
+package sqlbridge
+
+import "time"
+
+// Every bound of this package, with its reason.
+const (
+	// lockRetry is how long one attempt to begin a round waits for other writers, so that a cancelled
+	// context is noticed soon.
+	lockRetry = 50 * time.Millisecond
+	// readKeys is how many rows are read by key in one statement. Measured: beyond 50 nothing is gained.
+	readKeys = 64
+	// readPage is how many rows are decoded before they are handed on.
+	readPage = 512
+	// groupGap is the pause between two captured edits after which a new group with its own stamp begins:
+	// edits made offline keep their own time, a burst stays one transaction.
+	groupGap = time.Second
+	// sweepBytes bounds the list of row numbers of a transaction that is rewritten when one of its rows
+	// moves on. Longer lists keep numbers that no longer matter, which readers pass over: rewriting
+	// them for every row would cost the square of their length.
+	sweepBytes = 512
+	// leaseAhead is how far ahead of now the fence allows own stamps, and so how seldom it is written.
+	leaseAhead = 10 * time.Second
+	// autocheckpoint is the length of the -wal, in pages, at which SQLite moves it into the database.
+	autocheckpoint = 4000
+	// maxTriggerColumns is the most key columns an outbox entry can hold.
+	maxTriggerColumns = 32
+)

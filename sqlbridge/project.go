@@ -1,0 +1,344 @@
+package sqlbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// project shows the changed rows in their tables, in the transaction that stores them. What a table shows is
+// a function of the merged rows alone. Our connection does not enforce foreign keys: a merge never fails
+// over one. The capture triggers are held back meanwhile.
+func (b *Bridge) project(r *round, changes []replica.RowChange) error {
+	remote := slices.ContainsFunc(changes, func(c replica.RowChange) bool { return !c.Local })
+	arbitrate := slices.ContainsFunc(changes, func(c replica.RowChange) bool {
+		t := b.catalog[c.Schema.Table]
+		return t != nil && len(t.unique) > 0
+	})
+	if !remote && !arbitrate && len(b.reshow) == 0 {
+		return nil
+	}
+	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
+		return err
+	}
+	if err := b.projectAll(r, changes); err != nil {
+		return err
+	}
+	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
+}
+
+func (b *Bridge) projectAll(r *round, changes []replica.RowChange) error {
+	byTable := map[string][]replica.RowChange{}
+	for _, c := range changes {
+		byTable[c.Schema.Table] = append(byTable[c.Schema.Table], c)
+	}
+	if err := b.applyRegistry(r, byTable); err != nil {
+		return err
+	}
+	for _, name := range b.tableNames() {
+		s, t := b.tables[name], b.catalog[name]
+		var err error
+		switch {
+		case t != nil && b.reshow[name]:
+			err = b.projectTable(r, t)
+		case t != nil && len(byTable[name]) > 0:
+			err = b.projectRows(r, t, byTable[name])
+		case s.state == stateSuspended:
+			err = b.keepUnshown(r, s, byTable[name])
+		}
+		if err != nil {
+			return fmt.Errorf("sqlbridge: project %s: %w", name, err)
+		}
+	}
+	clear(b.reshow)
+	return nil
+}
+
+// keepUnshown notes what a suspended table shows of rows that changed.
+func (b *Bridge) keepUnshown(r *round, s *stored, changes []replica.RowChange) error {
+	for _, c := range changes {
+		if err := r.setUnshown(s, c.Key, c.Old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// projectTable shows a whole table from the stored rows.
+func (b *Bridge) projectTable(r *round, t *table) error {
+	err := b.exec(r.ctx, `DELETE FROM _rowmesh_unshown WHERE tbl = ?1 AND k NOT IN (SELECT k FROM _rowmesh_parked WHERE tbl = ?1)`, t.tbl)
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = r.Scan(t.name, func(rows []replica.RowState) bool {
+		if b.mine[t.name] {
+			if rows, failed = r.notHere(t, rows); failed != nil {
+				return false
+			}
+		}
+		changes := make([]replica.RowChange, len(rows))
+		for i, st := range rows {
+			changes[i] = replica.RowChange{Schema: t.schema, Key: st.Key, New: st.Row}
+		}
+		failed = b.projectRows(r, t, changes)
+		return failed == nil
+	})
+	delete(b.mine, t.name)
+	return errors.Join(err, failed)
+}
+
+// notHere drops the rows that the table has already.
+func (r *round) notHere(t *table, rows []replica.RowState) (rest []replica.RowState, err error) {
+	for part := range slices.Chunk(rows, readKeys) {
+		keys := make([]crdt.Key, len(part))
+		for i, st := range part {
+			keys[i] = st.Key
+		}
+		here, err := r.current(t, keys)
+		if err != nil {
+			return nil, err
+		}
+		for _, st := range part {
+			if _, ok := here[st.Key]; !ok {
+				rest = append(rest, st)
+			}
+		}
+	}
+	return rest, nil
+}
+
+// projectRows shows some rows of one table: first it takes away what must leave, then it shows the rest, so
+// that rows may swap unique values.
+func (b *Bridge) projectRows(r *round, t *table, changes []replica.RowChange) error {
+	p := &projector{ctx: r.ctx, r: r, t: t, s: b.tables[t.name]}
+	var err error
+	if p.parked, err = r.parkedKeys(t); err != nil {
+		return err
+	}
+	if len(t.unique) == 0 {
+		p.placePlain(changes)
+	} else if err := p.place(newArbiter(r, t, changes)); err != nil {
+		return err
+	}
+	return p.carryOut()
+}
+
+// projector collects what is to be done to one table.
+type projector struct {
+	ctx    context.Context
+	r      *round
+	t      *table
+	s      *stored
+	parked map[crdt.Key]bool
+	hide   []crdt.Key // not in the table afterwards
+	clear  []crdt.Key // taken away before it is shown anew, because a unique value of it changes
+	show   []shownRow
+	park   []parkedRow
+	unpark []crdt.Key
+}
+
+type shownRow struct {
+	key crdt.Key
+	row crdt.Row
+}
+
+type parkedRow struct {
+	shownRow
+	reason, detail string
+	by             crdt.Key
+}
+
+// placePlain decides for a table in which rows cannot get in each other's way.
+func (p *projector) placePlain(changes []replica.RowChange) {
+	for _, c := range changes {
+		if p.parked[c.Key] {
+			p.unpark = append(p.unpark, c.Key)
+		}
+		switch {
+		case c.Local: // the table shows it
+		case c.New.Alive():
+			p.show = append(p.show, shownRow{c.Key, c.New})
+		default:
+			p.hide = append(p.hide, c.Key)
+		}
+	}
+}
+
+// place decides for a table with UNIQUE indexes.
+func (p *projector) place(a *arbiter) error {
+	keys, err := a.judge()
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		row, err := a.state(k)
+		if err != nil {
+			return err
+		}
+		change, inBatch := a.batch[k]
+		if !row.Alive() {
+			if p.parked[k] {
+				p.unpark = append(p.unpark, k)
+			}
+			if inBatch && !change.Local {
+				p.hide = append(p.hide, k)
+			}
+			continue
+		}
+		index, by, err := a.blocked(k, row)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !by.IsZero():
+			p.hide = append(p.hide, k)
+			p.park = append(p.park, parkedRow{shownRow{k, row}, "unique", index, by})
+		case p.parked[k]:
+			p.unpark = append(p.unpark, k)
+			p.show = append(p.show, shownRow{k, row})
+		case inBatch && !change.Local:
+			if !slices.Equal(p.t.claimsOf(k, change.Old), p.t.claimsOf(k, row)) {
+				p.clear = append(p.clear, k)
+			}
+			p.show = append(p.show, shownRow{k, row})
+		}
+	}
+	return nil
+}
+
+func (p *projector) carryOut() error {
+	for _, k := range slices.Concat(p.hide, p.clear) {
+		if err := p.remove(k); err != nil {
+			return err
+		}
+	}
+	for _, k := range p.unpark {
+		if err := p.r.unpark(p.t, k); err != nil {
+			return err
+		}
+	}
+	for _, x := range p.show {
+		if err := p.showRow(x); err != nil {
+			return err
+		}
+	}
+	for _, x := range p.park {
+		if err := p.r.park(p.t, p.s, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *projector) remove(k crdt.Key) error {
+	return p.r.b.exec(p.ctx, "DELETE FROM "+quote(p.t.name)+" WHERE "+p.t.keyIs(), keyArgs(k)...)
+}
+
+// showRow writes a row into the table, or parks it where the table refuses it.
+func (p *projector) showRow(x shownRow) error {
+	query, args := p.t.upsert(x.key, x.row)
+	err := p.r.b.exec(p.ctx, query, args...)
+	if err == nil || isStoreError(err) {
+		return err
+	}
+	if err := p.remove(x.key); err != nil {
+		return err
+	}
+	reason := refusedRow(err)
+	if reason == "" {
+		reason = "refused"
+	}
+	p.park = append(p.park, parkedRow{x, reason, err.Error(), crdt.Key{}})
+	return nil
+}
+
+// upsert returns the statement that shows a row. A column without a register shows its DEFAULT; where only
+// SQLite knows that value the column is left to it.
+func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
+	names := slices.Clone(t.key)
+	args := keyArgs(k)
+	for _, c := range t.cols {
+		cell, ok := row.Cell(c.name)
+		switch {
+		case ok:
+			args = append(args, bind(cell.Value))
+		case c.constant:
+			args = append(args, bind(c.dflt))
+		default:
+			continue
+		}
+		names = append(names, c.name)
+	}
+	var sets []string
+	for _, n := range names[len(t.key):] {
+		sets = append(sets, quote(n)+" = excluded."+quote(n))
+	}
+	action := "NOTHING"
+	if len(sets) > 0 {
+		action = "UPDATE SET " + strings.Join(sets, ", ")
+	}
+	return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(names, ""), marks(len(names)),
+		quoteAll(t.key, ""), action), args
+}
+
+// parkedKeys lists the parked rows of a table.
+func (v *view) parkedKeys(t *table) (map[crdt.Key]bool, error) {
+	rows, err := v.b.query(v.ctx, `SELECT k FROM _rowmesh_parked WHERE tbl = ?`, t.tbl)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[crdt.Key]bool{}
+	for rows.Next() {
+		var k any
+		if err := rows.Scan(&k); err != nil {
+			return nil, err
+		}
+		key, err := parseKeyColumn(k, len(t.key))
+		if err != nil {
+			return nil, err
+		}
+		out[key] = true
+	}
+	return out, rows.Err()
+}
+
+// park keeps a row out of its table, with the reason and its claims.
+func (r *round) park(t *table, s *stored, x parkedRow) error {
+	if err := r.unpark(t, x.key); err != nil {
+		return err
+	}
+	var by any
+	if !x.by.IsZero() {
+		by = keyColumn(x.by)
+	}
+	k := keyColumn(x.key)
+	if err := r.b.exec(r.ctx, `INSERT INTO _rowmesh_parked(tbl, k, reason, detail, blocked_by) VALUES(?, ?, ?, ?, ?)`, t.tbl, k, x.reason, x.detail, by); err != nil {
+		return err
+	}
+	for _, id := range t.claimsOf(x.key, x.row) {
+		if err := r.b.exec(r.ctx, `INSERT INTO _rowmesh_claims(tbl, idx, tuple, k) VALUES(?, ?, ?, ?)`, t.tbl, id.index, []byte(id.tuple), k); err != nil {
+			return err
+		}
+	}
+	return r.setUnshown(s, x.key, crdt.Row{})
+}
+
+func (r *round) unpark(t *table, k crdt.Key) error {
+	for _, q := range []string{
+		`DELETE FROM _rowmesh_parked WHERE tbl = ? AND k = ?`,
+		`DELETE FROM _rowmesh_claims WHERE tbl = ? AND k = ?`,
+		`DELETE FROM _rowmesh_unshown WHERE tbl = ? AND k = ?`,
+	} {
+		if err := r.b.exec(r.ctx, q, t.tbl, keyColumn(k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package sqlbridge
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// round is one write transaction: capture, merge, coverage and projection together.
+type round struct {
+	view
+	over     bool
+	captured int64     // the last outbox entry that Capture took in
+	drifted  []*stored // tables whose drift scan Capture made
+}
+
+// Begin opens a round. It waits for other writers in short retries, so that ctx can end the wait.
+func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
+	if err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
+		return nil, explain(b.opt.Path, err)
+	}
+	r := &round{view: view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}}}
+	if err := r.begun(); err != nil {
+		r.Abort()
+		return nil, explain(b.opt.Path, err)
+	}
+	return r, nil
+}
+
+// begun checks that the file and its tables are still those of the last round.
+func (r *round) begun() error {
+	if err := r.b.stillOurs(r.ctx); err != nil {
+		return err
+	}
+	v, err := r.b.pragma(r.ctx, "schema_version")
+	if err != nil {
+		return err
+	}
+	if v == r.b.schemaVersion {
+		return nil
+	}
+	return r.b.schemaMoved(r.ctx)
+}
+
+// Read calls f with a view in a read transaction.
+func (b *Bridge) Read(ctx context.Context, f func(replica.View) error) error {
+	if _, err := b.conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return explain(b.opt.Path, err)
+	}
+	defer b.rollback()
+	return explain(b.opt.Path, f(&view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}}))
+}
+
+// Abort ends the round without a change.
+func (r *round) Abort() {
+	if !r.over {
+		r.over = true
+		r.b.rollback()
+		_ = r.b.reload(context.Background()) // what was entered in memory is gone with the transaction
+	}
+}
+
+// Commit makes the batch durable and shows it in the tables, in one transaction.
+func (r *round) Commit(batch replica.Batch) error {
+	if err := r.store(batch); err != nil {
+		r.Abort()
+		return explain(r.b.opt.Path, err)
+	}
+	r.over = true
+	if err := r.b.commit(r.ctx); err != nil {
+		_ = r.b.reload(context.Background())
+		return explain(r.b.opt.Path, err)
+	}
+	r.b.commits++
+	r.b.driftDue = false
+	r.b.origins.fresh = nil
+	r.b.dataVersion, _ = r.b.pragma(r.ctx, "data_version")
+	return nil
+}
+
+func (r *round) store(batch replica.Batch) error {
+	if err := r.storeState(batch); err != nil {
+		return err
+	}
+	if err := r.storeRows(batch.Rows); err != nil {
+		return err
+	}
+	if err := r.b.project(r, batch.Rows); err != nil {
+		return err
+	}
+	if err := r.forgetCaptured(); err != nil {
+		return err
+	}
+	if err := r.storeHeads(batch.Heads); err != nil {
+		return err
+	}
+	return r.b.setMeta(r.ctx, "commits", r.b.commits+1)
+}
+
+func (r *round) storeState(batch replica.Batch) error {
+	b, ctx := r.b, r.ctx
+	for _, s := range batch.Schemas {
+		if err := b.exec(ctx, `INSERT INTO _rowmesh_schemas(def) VALUES(?)`, crdt.AppendSchema(nil, s)); err != nil {
+			return err
+		}
+	}
+	if !batch.Origin.IsZero() {
+		b.own = batch.Origin
+		if err := b.setMeta(ctx, "origin", batch.Origin[:]); err != nil {
+			return err
+		}
+	}
+	if batch.Group != (replica.GroupID{}) {
+		if err := b.setMeta(ctx, "group", batch.Group[:]); err != nil {
+			return err
+		}
+	}
+	if batch.Ready {
+		return b.setMeta(ctx, "ready", 1)
+	}
+	return nil
+}
+
+func (r *round) storeHeads(heads crdt.Coverage) error {
+	for _, o := range heads.Origins() {
+		r.b.origins.Number(o)
+	}
+	for _, o := range r.b.origins.fresh {
+		if err := r.b.exec(r.ctx, `INSERT INTO _rowmesh_origins(o, id, head) VALUES(?, ?, 0)`, r.b.origins.number[o], o[:]); err != nil {
+			return err
+		}
+	}
+	for o, h := range heads {
+		if err := r.b.exec(r.ctx, `UPDATE _rowmesh_origins SET head = ? WHERE o = ?`, int64(h), r.b.origins.number[o]); err != nil {
+			return err
+		}
+	}
+	return r.b.extendLease(r.ctx, heads[r.b.own])
+}
+
+// storeRows writes the rows and keeps the index from transactions to rows.
+func (r *round) storeRows(changes []replica.RowChange) error {
+	refs := map[crdt.Stamp][]int64{}
+	gone := map[crdt.Stamp][]int64{}
+	if err := r.findNumbers(changes); err != nil {
+		return err
+	}
+	var before, after []crdt.Stamp
+	for _, c := range changes {
+		s, err := r.b.storedTable(r.ctx, c.Schema)
+		if err != nil {
+			return err
+		}
+		n, err := r.storeRow(s, c)
+		if err != nil {
+			return fmt.Errorf("sqlbridge: store %s %s: %w", s.name, c.Key, err)
+		}
+		before, after = c.Old.Stamps(before[:0]), c.New.Stamps(after[:0])
+		for _, st := range after {
+			if !c.Old.Names(st) {
+				refs[st] = append(refs[st], n)
+			}
+		}
+		for _, st := range before {
+			if !c.New.Names(st) {
+				gone[st] = append(gone[st], n)
+			}
+		}
+	}
+	for st, numbers := range refs {
+		if err := r.addRefs(st, numbers); err != nil {
+			return fmt.Errorf("sqlbridge: index transaction %s: %w", st, err)
+		}
+	}
+	for st, numbers := range gone {
+		if err := r.dropRefs(st, numbers); err != nil {
+			return fmt.Errorf("sqlbridge: index transaction %s: %w", st, err)
+		}
+	}
+	return nil
+}
+
+// findNumbers reads the numbers of stored rows that the round has not come by, because the replica had them
+// in its cache.
+func (r *round) findNumbers(changes []replica.RowChange) error {
+	var missing []replica.RowKey
+	for _, c := range changes {
+		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+		if _, ok := r.n[k]; !ok && !c.Old.IsZero() {
+			missing = append(missing, k)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	_, err := r.Rows(missing)
+	return err
+}
+
+func (r *round) storeRow(s *stored, c replica.RowChange) (n int64, err error) {
+	b := r.b
+	base := c.New.Base()
+	o := b.origins.Number(base.Origin)
+	body := crdt.AppendRow(nil, c.New, &b.origins, s.cols)
+	k := replica.RowKey{Table: s.name, Key: c.Key}
+	if n, ok := r.n[k]; ok {
+		return n, b.exec(r.ctx, `UPDATE _rowmesh_rows SET o = ?, h = ?, v = ? WHERE n = ?`, o, int64(base.Time), body, n)
+	}
+	n = b.nextRow
+	b.nextRow++
+	r.n[k] = n
+	return n, b.exec(r.ctx, `INSERT INTO _rowmesh_rows(n, tbl, k, o, h, v) VALUES(?, ?, ?, ?, ?, ?)`, n, s.tbl, keyColumn(c.Key), o, int64(base.Time), body)
+}
+
+// addRefs notes that rows name a transaction.
+func (r *round) addRefs(st crdt.Stamp, numbers []int64) error {
+	s, err := r.b.stmt(r.ctx, `INSERT INTO _rowmesh_txns(o, h, rows) VALUES(?, ?, ?) ON CONFLICT DO NOTHING`)
+	if err != nil {
+		return err
+	}
+	o, h := r.b.origins.Number(st.Origin), int64(st.Time)
+	res, err := s.ExecContext(r.ctx, o, h, appendNumbers(nil, numbers))
+	if err != nil {
+		return err
+	}
+	if added, err := res.RowsAffected(); err != nil || added > 0 {
+		return err
+	}
+	list, err := r.refs(o, h)
+	if err != nil {
+		return err
+	}
+	return r.b.exec(r.ctx, `UPDATE _rowmesh_txns SET rows = ? WHERE o = ? AND h = ?`, appendNumbers(list, numbers), o, h)
+}
+
+func (r *round) refs(o uint64, h int64) (list []byte, err error) {
+	s, err := r.b.stmt(r.ctx, `SELECT rows FROM _rowmesh_txns WHERE o = ? AND h = ?`)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.QueryContext(r.ctx, o, h)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	if rows.Next() {
+		err = rows.Scan(&list)
+	}
+	return list, err
+}
+
+// dropRefs forgets that rows name a transaction, where that is cheap.
+func (r *round) dropRefs(st crdt.Stamp, numbers []int64) error {
+	o, h := r.b.origins.Number(st.Origin), int64(st.Time)
+	list, err := r.refs(o, h)
+	if err != nil || len(list) > sweepBytes {
+		return err
+	}
+	gone := make(map[int64]bool, len(numbers))
+	for _, n := range numbers {
+		gone[n] = true
+	}
+	var rest []int64
+	for _, n := range parseNumbers(list) {
+		if !gone[n] {
+			rest = append(rest, n)
+		}
+	}
+	if len(rest) == 0 {
+		return r.b.exec(r.ctx, `DELETE FROM _rowmesh_txns WHERE o = ? AND h = ?`, o, h)
+	}
+	return r.b.exec(r.ctx, `UPDATE _rowmesh_txns SET rows = ? WHERE o = ? AND h = ?`, appendNumbers(nil, rest), o, h)
+}

@@ -1,0 +1,484 @@
+package sqlbridge
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// The states of a table.
+const (
+	stateTracked   = "tracked"
+	stateUntracked = "untracked" // by the user; it stays so
+	stateUnknown   = "unknown"   // its rows are kept and forwarded; there is no such SQL table here
+	stateSuspended = "suspended" // its rows are kept; the SQL table cannot take them, for a reason
+)
+
+// stored is a table as our tables know it.
+type stored struct {
+	tbl    int64
+	name   string
+	parts  int           // columns of its key
+	cols   *crdt.Columns // numbered in the order in which they were first stored
+	state  string
+	drift  bool // the whole table must be compared with what it should show
+	reason string
+	sql    string // its definition when the registry was last told
+}
+
+// reload reads what we remember of tables and origins.
+func (b *Bridge) reload(ctx context.Context) error {
+	b.origins = originTable{number: map[crdt.Origin]uint64{}, id: map[uint64]crdt.Origin{}}
+	clear(b.tables)
+	clear(b.byTbl)
+	have, err := b.tracked(ctx)
+	if err != nil || !have {
+		return err
+	}
+	var f int
+	if err := b.meta(ctx, "format", &f); err != nil {
+		return err
+	}
+	if f != format {
+		return fmt.Errorf("sqlbridge: %s has tables of format %d, this program knows %d: update the older program", b.opt.Path, f, format)
+	}
+	if err := b.loadOrigins(ctx); err != nil {
+		return err
+	}
+	if err := b.loadTables(ctx); err != nil {
+		return err
+	}
+	if err := b.conn.QueryRowContext(ctx, `SELECT coalesce(max(n), 0) + 1 FROM _rowmesh_rows`).Scan(&b.nextRow); err != nil {
+		return err
+	}
+	if err := b.meta(ctx, "commits", &b.commits); err != nil {
+		return err
+	}
+	return b.readCatalog(ctx, b.conn)
+}
+
+func (b *Bridge) loadOrigins(ctx context.Context) error {
+	rows, err := b.conn.QueryContext(ctx, `SELECT o, id FROM _rowmesh_origins`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n uint64
+		var id []byte
+		if err := rows.Scan(&n, &id); err != nil {
+			return err
+		}
+		if len(id) != len(crdt.Origin{}) {
+			return fmt.Errorf("sqlbridge: %w: an origin id of %d bytes", ErrCorrupt, len(id))
+		}
+		b.origins.number[crdt.Origin(id)], b.origins.id[n] = n, crdt.Origin(id)
+	}
+	return rows.Err()
+}
+
+func (b *Bridge) loadTables(ctx context.Context) error {
+	rows, err := b.conn.QueryContext(ctx, `SELECT tbl, name, parts, cols, state, drift, reason, sql FROM _rowmesh_tables`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s stored
+		var cols string
+		if err := rows.Scan(&s.tbl, &s.name, &s.parts, &cols, &s.state, &s.drift, &s.reason, &s.sql); err != nil {
+			return err
+		}
+		var names []string
+		if err := json.Unmarshal([]byte(cols), &names); err != nil {
+			return fmt.Errorf("sqlbridge: %w: the columns of table %s: %w", ErrCorrupt, s.name, err)
+		}
+		s.cols = crdt.NewColumns(names)
+		b.tables[s.name], b.byTbl[s.tbl] = &s, &s
+	}
+	return rows.Err()
+}
+
+// storedTable returns the number and columns of a table, entering it or new columns where need be. It is
+// called inside a write transaction.
+func (b *Bridge) storedTable(ctx context.Context, schema *crdt.Schema) (*stored, error) {
+	s := b.tables[schema.Table]
+	if s == nil {
+		s = &stored{tbl: int64(len(b.tables) + 1), name: schema.Table, parts: len(schema.Key), cols: crdt.NewColumns(nil), state: stateUnknown}
+		for b.byTbl[s.tbl] != nil {
+			s.tbl++
+		}
+		if err := b.exec(ctx, `INSERT INTO _rowmesh_tables(tbl, name, parts, cols) VALUES(?, ?, ?, '[]')`, s.tbl, s.name, s.parts); err != nil {
+			return nil, err
+		}
+		b.tables[s.name], b.byTbl[s.tbl] = s, s
+	}
+	names := s.cols.Names()
+	for _, c := range schema.Columns {
+		if !slices.Contains(s.cols.Names(), c) {
+			names = append(names, c)
+		}
+	}
+	if len(names) == len(s.cols.Names()) {
+		return s, nil
+	}
+	text, err := json.Marshal(names)
+	if err != nil {
+		return nil, err
+	}
+	s.cols = crdt.NewColumns(names)
+	return s, b.exec(ctx, `UPDATE _rowmesh_tables SET cols = ? WHERE tbl = ?`, string(text), s.tbl)
+}
+
+// setState changes what becomes of a table's rows.
+func (b *Bridge) setState(ctx context.Context, s *stored, state, reason string) error {
+	s.state, s.reason = state, reason
+	return b.exec(ctx, `UPDATE _rowmesh_tables SET state = ?, reason = ? WHERE tbl = ?`, state, reason, s.tbl)
+}
+
+func (b *Bridge) setDrift(ctx context.Context, s *stored, due bool) error {
+	s.drift = due
+	b.driftDue = b.driftDue || due
+	return b.exec(ctx, `UPDATE _rowmesh_tables SET drift = ? WHERE tbl = ?`, due, s.tbl)
+}
+
+// view reads the rows within the transaction that is open on the connection.
+type view struct {
+	b   *Bridge
+	ctx context.Context
+	n   map[replica.RowKey]int64 // row numbers found so far
+}
+
+// Load reads the replica's state.
+func (v *view) Load() (replica.State, error) {
+	b, ctx := v.b, v.ctx
+	st := replica.State{Coverage: crdt.Coverage{}}
+	var origin, group []byte
+	for name, dest := range map[string]any{"origin": &origin, "group": &group, "ready": &st.Ready} {
+		if err := b.meta(ctx, name, dest); err != nil {
+			return st, fmt.Errorf("sqlbridge: load %s: %w", name, err)
+		}
+	}
+	copy(st.Origin[:], origin)
+	b.own = st.Origin
+	copy(st.Group[:], group)
+	if err := v.heads(st.Coverage); err != nil {
+		return st, fmt.Errorf("sqlbridge: load heads: %w", err)
+	}
+	rows, err := b.conn.QueryContext(ctx, `SELECT def FROM _rowmesh_schemas ORDER BY n`)
+	if err != nil {
+		return st, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var def []byte
+		if err := rows.Scan(&def); err != nil {
+			return st, err
+		}
+		s, err := crdt.ParseSchema(def)
+		if err != nil {
+			return st, fmt.Errorf("sqlbridge: %w: %w", ErrCorrupt, err)
+		}
+		st.Schemas = append(st.Schemas, s)
+	}
+	return st, rows.Err()
+}
+
+func (v *view) heads(c crdt.Coverage) error {
+	rows, err := v.b.conn.QueryContext(v.ctx, `SELECT id, head FROM _rowmesh_origins WHERE head > 0`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id []byte
+		var head int64
+		if err := rows.Scan(&id, &head); err != nil {
+			return err
+		}
+		c[crdt.Origin(id)] = hlc.Timestamp(head)
+	}
+	return rows.Err()
+}
+
+// Rows reads rows by key.
+func (v *view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
+	out := make([]crdt.Row, len(keys))
+	byTable := map[string][]int{}
+	for i, k := range keys {
+		byTable[k.Table] = append(byTable[k.Table], i)
+	}
+	for name, at := range byTable {
+		s := v.b.tables[name]
+		if s == nil {
+			continue
+		}
+		for part := range slices.Chunk(at, readKeys) {
+			if err := v.rowsOf(s, keys, part, out); err != nil {
+				return nil, fmt.Errorf("sqlbridge: read rows of %s: %w", name, err)
+			}
+		}
+	}
+	return out, nil
+}
+
+// rowsOf reads the rows at some positions of keys, which are all of one table.
+func (v *view) rowsOf(s *stored, keys []replica.RowKey, at []int, out []crdt.Row) error {
+	width := readKeys
+	if len(at) == 1 {
+		width = 1
+	}
+	args := make([]any, 1, width+1)
+	args[0] = s.tbl
+	index := make(map[crdt.Key]int, len(at))
+	for _, i := range at {
+		args = append(args, keyColumn(keys[i].Key))
+		index[keys[i].Key] = i
+	}
+	for len(args) <= width {
+		args = append(args, args[1]) // one statement for all lengths: the last key is asked for again
+	}
+	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? AND k IN (`+marks(width)+`)`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		n, st, err := v.scan(rows, s)
+		if err != nil {
+			return err
+		}
+		if i, ok := index[st.Key]; ok {
+			out[i] = st.Row
+			v.n[st.RowKey] = n
+		}
+	}
+	return rows.Err()
+}
+
+// scan reads n, k, o, h, v of a row.
+func (v *view) scan(rows *sql.Rows, s *stored) (n int64, st replica.RowState, err error) {
+	var k any
+	var o uint64
+	var h int64
+	var body sql.RawBytes
+	if err = rows.Scan(&n, &k, &o, &h, &body); err != nil {
+		return 0, st, err
+	}
+	st.Table = s.name
+	if st.Key, err = parseKeyColumn(k, s.parts); err != nil {
+		return 0, st, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	st.Row, err = v.b.parseRow(s, o, h, string(body))
+	return n, st, err
+}
+
+func (b *Bridge) parseRow(s *stored, o uint64, h int64, body string) (crdt.Row, error) {
+	id, ok := b.origins.Origin(o)
+	if !ok {
+		return crdt.Row{}, fmt.Errorf("%w: a row of %s names origin number %d, which is not known", ErrCorrupt, s.name, o)
+	}
+	row, err := crdt.ParseRow(crdt.Stamp{Time: hlc.Timestamp(h), Origin: id}, body, &b.origins, s.cols)
+	if err != nil {
+		return crdt.Row{}, fmt.Errorf("%w: a row of %s: %w", ErrCorrupt, s.name, err)
+	}
+	return row, nil
+}
+
+// txn is a transaction with the numbers of its rows.
+type txn struct {
+	at   crdt.Stamp
+	rows []int64
+}
+
+// Changed visits the rows of the transactions that are in `in` but not in notIn.
+func (v *view) Changed(in, notIn crdt.Coverage, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) error {
+	for _, o := range in.Origins() {
+		n, ok := v.b.origins.number[o]
+		if !ok || o.Compare(after.Stamp.Origin) < 0 {
+			continue
+		}
+		from := notIn[o]
+		resume := o == after.Stamp.Origin && after.Stamp.Time > from
+		if resume {
+			from = after.Stamp.Time - 1
+		}
+		for from < in[o] {
+			page, err := v.txns(o, n, from, in[o])
+			if err != nil {
+				return fmt.Errorf("sqlbridge: read transactions of %s: %w", o.Short(), err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			from = page[len(page)-1].at.Time
+			if more, err := v.visit(page, after, yield); err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// txns reads the next transactions of an origin, about a page of rows.
+func (v *view) txns(o crdt.Origin, number uint64, from, to hlc.Timestamp) ([]txn, error) {
+	rows, err := v.b.query(v.ctx, `SELECT h, rows FROM _rowmesh_txns WHERE o = ? AND h > ? AND h <= ? ORDER BY h LIMIT ?`,
+		number, int64(from), int64(to), readPage)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []txn
+	total := 0
+	for total < readPage && rows.Next() {
+		var h int64
+		var list sql.RawBytes
+		if err := rows.Scan(&h, &list); err != nil {
+			return nil, err
+		}
+		t := txn{at: crdt.Stamp{Time: hlc.Timestamp(h), Origin: o}, rows: parseNumbers(list)}
+		total += len(t.rows)
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}
+
+// visit hands on the rows of some transactions.
+func (v *view) visit(page []txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	var numbers []int64
+	for _, t := range page {
+		numbers = append(numbers, t.rows...)
+	}
+	states := make(map[int64]replica.RowState, len(numbers))
+	for part := range slices.Chunk(numbers, readKeys) {
+		if err := v.byNumber(part, states); err != nil {
+			return false, fmt.Errorf("sqlbridge: read rows: %w", err)
+		}
+	}
+	for _, t := range page {
+		var rows []replica.RowState
+		for _, n := range t.rows {
+			st, ok := states[n]
+			if !ok || !st.Row.Names(t.at) || t.at == after.Stamp && !after.Key.IsZero() && st.Compare(after.RowKey) <= 0 {
+				continue
+			}
+			rows = append(rows, st)
+		}
+		slices.SortFunc(rows, func(x, y replica.RowState) int { return x.Compare(y.RowKey) })
+		if len(rows) > 0 && !yield(t.at, rows) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (v *view) byNumber(numbers []int64, states map[int64]replica.RowState) error {
+	args := make([]any, 0, readKeys)
+	for _, n := range numbers {
+		args = append(args, n)
+	}
+	width := 1
+	if len(args) > 1 {
+		width = readKeys
+	}
+	for len(args) < width {
+		args = append(args, args[0])
+	}
+	rows, err := v.b.query(v.ctx, `SELECT tbl, n, k, o, h, v FROM _rowmesh_rows WHERE n IN (`+marks(width)+`)`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		st, n, err := v.scanAny(rows)
+		if err != nil {
+			return err
+		}
+		states[n] = st
+	}
+	return rows.Err()
+}
+
+// scanAny reads tbl, n, k, o, h, v of a row of any table.
+func (v *view) scanAny(rows *sql.Rows) (st replica.RowState, n int64, err error) {
+	var tbl, h int64
+	var k any
+	var o uint64
+	var body sql.RawBytes
+	if err = rows.Scan(&tbl, &n, &k, &o, &h, &body); err != nil {
+		return st, 0, err
+	}
+	s := v.b.byTbl[tbl]
+	if s == nil {
+		return st, 0, fmt.Errorf("%w: a row of table number %d, which is not known", ErrCorrupt, tbl)
+	}
+	st.Table = s.name
+	if st.Key, err = parseKeyColumn(k, s.parts); err != nil {
+		return st, 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	st.Row, err = v.b.parseRow(s, o, h, string(body))
+	return st, n, err
+}
+
+// Scan visits every row of a table, in order of their numbers.
+func (v *view) Scan(name string, yield func([]replica.RowState) bool) error {
+	s := v.b.tables[name]
+	if s == nil {
+		return nil
+	}
+	for from := int64(0); ; {
+		page, last, err := v.scanPage(s, from)
+		if err != nil {
+			return fmt.Errorf("sqlbridge: scan %s: %w", name, err)
+		}
+		if len(page) == 0 || !yield(page) {
+			return nil
+		}
+		from = last
+	}
+}
+
+func (v *view) scanPage(s *stored, from int64) (page []replica.RowState, last int64, err error) {
+	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE n > ? AND tbl = ? ORDER BY n LIMIT ?`, from, s.tbl, readPage)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		n, st, err := v.scan(rows, s)
+		if err != nil {
+			return nil, 0, err
+		}
+		page, last = append(page, st), n
+	}
+	return page, last, rows.Err()
+}
+
+func appendNumbers(list []byte, numbers []int64) []byte {
+	for _, n := range numbers {
+		list = binary.AppendUvarint(list, uint64(n))
+	}
+	return list
+}
+
+func parseNumbers(list []byte) []int64 {
+	var out []int64
+	for len(list) > 0 {
+		n, size := binary.Uvarint(list)
+		if size <= 0 {
+			break // the rest is damaged; a lost number is repaired by the audit
+		}
+		out = append(out, int64(n))
+		list = list[size:]
+	}
+	slices.SortFunc(out, cmp.Compare)
+	return slices.Compact(out)
+}

@@ -1,0 +1,171 @@
+package sqlbridge
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// Difference is a row of a table that is not what the merged state says it should be, and that no program's
+// pending edit explains.
+type Difference struct {
+	Table, Key string
+	What       string // missing, unexpected, or the columns that differ
+}
+
+// Verify compares every tracked table with the merged state. Edits that wait in the outbox are not
+// differences.
+func (b *Bridge) Verify(ctx context.Context) (diffs []Difference, err error) {
+	err = b.Read(ctx, func(rv replica.View) error {
+		r := &round{view: *rv.(*view)}
+		hints, err := r.readOutbox()
+		if err != nil {
+			return err
+		}
+		pending := map[replica.RowKey]bool{}
+		for _, h := range hints {
+			pending[replica.RowKey{Table: h.table.name, Key: h.key}] = true
+		}
+		for _, name := range b.Tracked() {
+			err := r.differences(b.catalog[name], func(op crdt.Op) {
+				if !pending[replica.RowKey{Table: op.Table, Key: op.Key}] {
+					diffs = append(diffs, differenceOf(op))
+				}
+			})
+			if err != nil {
+				return fmt.Errorf("sqlbridge: verify %s: %w", name, err)
+			}
+		}
+		return nil
+	})
+	return diffs, err
+}
+
+func differenceOf(op crdt.Op) Difference {
+	d := Difference{Table: op.Table, Key: op.Key.String()}
+	switch op.Kind {
+	case crdt.OpDelete:
+		d.What = "missing from the table"
+	case crdt.OpInsert:
+		d.What = "in the table, but not in the merged state"
+	default:
+		d.What = "differs in"
+		for _, s := range op.Sets {
+			d.What += " " + s.Column
+		}
+	}
+	return d
+}
+
+// Digest is the SHA-256 over all merged rows, alive or not, in order of table and encoded key: equal on
+// replicas that hold the same. Each row counts with its table, key, stamps with full origin ids, and typed
+// cells.
+func (b *Bridge) Digest(ctx context.Context) (sum [sha256.Size]byte, err error) {
+	names := b.tableNames()
+	slices.Sort(names)
+	h := sha256.New()
+	err = b.Read(ctx, func(v replica.View) error {
+		for _, name := range names {
+			var rows []replica.RowState
+			err := v.Scan(name, func(page []replica.RowState) bool {
+				rows = append(rows, page...)
+				return true
+			})
+			if err != nil {
+				return err
+			}
+			slices.SortFunc(rows, func(x, y replica.RowState) int { return x.Compare(y.RowKey) })
+			for _, st := range rows {
+				h.Write(digestRow(st))
+			}
+		}
+		return nil
+	})
+	return [sha256.Size]byte(h.Sum(nil)), err
+}
+
+func digestRow(st replica.RowState) []byte {
+	var out []byte
+	field := func(s string) { out = append(binary.AppendUvarint(out, uint64(len(s))), s...) }
+	stamp := func(s crdt.Stamp) {
+		out = append(binary.BigEndian.AppendUint64(out, uint64(s.Time)), s.Origin[:]...)
+	}
+	field(st.Table)
+	field(st.Key.Encoded())
+	stamp(st.Row.Birth)
+	stamp(st.Row.Tomb)
+	stamp(st.Row.Seen)
+	out = binary.AppendUvarint(out, uint64(len(st.Row.Cells)))
+	for _, c := range st.Row.Cells {
+		field(c.Column)
+		stamp(c.Stamp)
+		field(c.Value.Encoded())
+	}
+	return out
+}
+
+// Facts are the counts that a status shows.
+type Facts struct {
+	Origin  crdt.Origin
+	Group   replica.GroupID
+	Ready   bool
+	Heads   crdt.Coverage
+	Rows    int64
+	Outbox  int64
+	Parked  int64
+	Unshown int64
+	NullKey int64 // rows kept local for a NULL in their key, seen since the peer started
+	Tables  []TableFacts
+}
+
+// TableFacts is how one table stands.
+type TableFacts struct {
+	Name, State, Reason string
+	Rows                int64 // merged rows, also deleted ones
+}
+
+// Facts reads the counts.
+func (b *Bridge) Facts(ctx context.Context) (f Facts, err error) {
+	if have, err := b.tracked(ctx); err != nil || !have {
+		return f, err
+	}
+	err = b.Read(ctx, func(v replica.View) error {
+		st, err := v.Load()
+		if err != nil {
+			return err
+		}
+		f.Origin, f.Group, f.Ready, f.Heads = st.Origin, st.Group, st.Ready, st.Coverage
+		err = b.conn.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM _rowmesh_rows), (SELECT count(*) FROM _rowmesh_outbox),
+			(SELECT count(*) FROM _rowmesh_parked), (SELECT count(*) FROM _rowmesh_unshown)`).Scan(&f.Rows, &f.Outbox, &f.Parked, &f.Unshown)
+		if err != nil {
+			return err
+		}
+		for _, n := range b.skippedNull {
+			f.NullKey += n
+		}
+		rows, err := b.conn.QueryContext(ctx, `SELECT name, state, reason, (SELECT count(*) FROM _rowmesh_rows r WHERE r.tbl = t.tbl)
+			FROM _rowmesh_tables t WHERE substr(name, 1, 9) <> '_rowmesh_' ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var t TableFacts
+			if err := rows.Scan(&t.Name, &t.State, &t.Reason, &t.Rows); err != nil {
+				return err
+			}
+			f.Tables = append(f.Tables, t)
+		}
+		return rows.Err()
+	})
+	return f, err
+}
+
+// LastHead returns the greatest time that the replica has claimed, for a check of the clock.
+func (f Facts) LastHead() hlc.Timestamp { return f.Heads.Max() }
