@@ -1,0 +1,173 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Connect keeps a link to the peer at an address, dialling again whenever it is lost. A peer id in the
+// address is thereby allowed.
+func (n *Network) Connect(a Addr) {
+	n.mu.Lock()
+	if a.Peer != "" {
+		n.allowed[a.Peer] = true
+	}
+	n.targets = append(n.targets, a)
+	n.mu.Unlock()
+	n.done.Add(1)
+	go func() {
+		defer n.done.Done()
+		n.keep(a)
+	}()
+}
+
+// keep dials a target for as long as the network is open.
+func (n *Network) keep(a Addr) {
+	pause := dialFirst
+	last := ""
+	for n.ctx.Err() == nil {
+		began := time.Now()
+		id, err := n.dial(a)
+		if err == nil {
+			last = ""
+			n.awaitEnd(id)
+			if time.Since(began) > steadyAfter {
+				pause = dialFirst
+			}
+		} else if text := err.Error(); text != last && n.ctx.Err() == nil {
+			last = text
+			n.emit(DialFailed{a, err})
+		}
+		select {
+		case <-n.ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter needs no secrecy
+		}
+		pause = min(2*pause, dialMost)
+	}
+}
+
+// awaitEnd waits until the link to a peer, which may still have to come up, has ended.
+func (n *Network) awaitEnd(id PeerID) {
+	n.mu.Lock()
+	end := n.waiting[id]
+	if end == nil {
+		end = make(chan struct{})
+		n.waiting[id] = end
+	}
+	up := n.byPeer[id] != nil
+	n.mu.Unlock()
+	var late <-chan time.Time
+	if !up {
+		late = time.After(2 * openTimeout)
+	}
+	select {
+	case <-end:
+	case <-n.ctx.Done():
+	case <-late:
+		n.mu.Lock()
+		up = n.byPeer[id] != nil
+		n.mu.Unlock()
+		if up {
+			select {
+			case <-end:
+			case <-n.ctx.Done():
+			}
+		}
+	}
+}
+
+// dial connects to the peer at an address and returns its id.
+func (n *Network) dial(a Addr) (PeerID, error) {
+	ctx, cancel := context.WithTimeout(n.ctx, dialTimeout)
+	defer cancel()
+	id := a.Peer
+	if id == "" {
+		var err error
+		if id, err = n.learnID(ctx, a.Multi); err != nil {
+			return "", n.explainDial(a, err)
+		}
+		if id == n.host.ID() {
+			return "", fmt.Errorf("network: %s is this peer itself", a)
+		}
+		if !n.isAllowed(id) {
+			n.refused(id, a.String())
+			return "", fmt.Errorf("network: the peer at %s is %s, which is not allowed: start with --allow %s if it should be", a, id, id)
+		}
+	}
+	if sw, ok := n.host.Network().(*swarm.Swarm); ok {
+		sw.Backoff().Clear(id)
+	}
+	if err := n.host.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{a.Multi}}); err != nil {
+		return "", n.explainDial(a, err)
+	}
+	n.connected(id)
+	return id, nil
+}
+
+// learnID finds out who listens at an address: it asks for a made-up peer, and the handshake fails with the
+// id of the real one, which has proven it.
+func (n *Network) learnID(ctx context.Context, addr ma.Multiaddr) (PeerID, error) {
+	nobody, err := NewIdentity()
+	if err != nil {
+		return "", err
+	}
+	n.mu.Lock()
+	n.probes[nobody.id] = true
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		delete(n.probes, nobody.id)
+		n.mu.Unlock()
+		n.host.Peerstore().ClearAddrs(nobody.id)
+		n.host.Peerstore().RemovePeer(nobody.id)
+	}()
+	err = n.host.Connect(ctx, peer.AddrInfo{ID: nobody.id, Addrs: []ma.Multiaddr{addr}})
+	var mismatch sec.ErrPeerIDMismatch
+	if errors.As(err, &mismatch) {
+		return mismatch.Actual, nil
+	}
+	// QUIC hides the error behind a TLS alert that keeps its text only.
+	if err != nil {
+		if _, rest, ok := strings.Cut(err.Error(), "remote key matches "); ok {
+			word, _, _ := strings.Cut(rest, "\n")
+			word, _, _ = strings.Cut(strings.TrimSpace(word), " ")
+			if id, bad := peer.Decode(strings.TrimRight(word, ")].,;")); bad == nil {
+				return id, nil
+			}
+		}
+	}
+	return "", err
+}
+
+// explainDial turns libp2p's report into one sentence.
+func (n *Network) explainDial(a Addr, err error) error {
+	text := "no answer"
+	if err != nil {
+		text = err.Error()
+	}
+	for _, known := range []struct{ part, say string }{
+		{"connection refused", "nothing listens there"},
+		{"peer id mismatch", "another peer listens there than the address names"},
+		{"gater disallows", "the peer is not allowed here"},
+		{"i/o timeout", "no answer in time"},
+		{"deadline exceeded", "no answer in time"},
+		{"no such host", "the name does not resolve"},
+		{"network is unreachable", "the network is unreachable"},
+		{"connection reset", "it ended the connection; it may not allow this peer, whose id is " + n.host.ID().String()},
+		{"EOF", "it ended the connection; it may not allow this peer, whose id is " + n.host.ID().String()},
+	} {
+		if strings.Contains(text, known.part) {
+			return fmt.Errorf("network: cannot reach %s: %s", a, known.say)
+		}
+	}
+	return fmt.Errorf("network: cannot reach %s: %w", a, err)
+}

@@ -1,0 +1,292 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/host"
+	libp2pnet "github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// The protocols of version 1. A stream of each makes a link.
+const (
+	controlProtocol protocol.ID = "/rowmesh/1"
+	sessionProtocol protocol.ID = "/rowmesh/sync/1"
+)
+
+// Config says who this peer is and whom it talks to.
+type Config struct {
+	Identity Identity
+	Listen   []Addr   // where to listen; none: only dial
+	Connect  []Addr   // whom to keep a link to; an id in an address is thereby allowed
+	Allow    []PeerID // who else may connect
+	Logger   *slog.Logger
+}
+
+// Event is one of the event types below.
+type Event any
+
+// LinkUp is the first event of a link. FrameIn and Lagging follow, LinkDown is its last.
+type LinkUp struct {
+	Link replica.LinkID
+	Peer PeerID
+	Addr string
+}
+
+// FrameIn is a frame that came.
+type FrameIn struct {
+	Link  replica.LinkID
+	Frame replica.Frame
+}
+
+// LinkDown is the end of a link.
+type LinkDown struct {
+	Link   replica.LinkID
+	Peer   PeerID
+	Reason error
+}
+
+// Lagging says that frames to the peer were thrown away because it took them too slowly.
+type Lagging struct{ Link replica.LinkID }
+
+// Refused says that a peer that is not allowed tried to connect, or was found at an address. Each id is
+// reported once.
+type Refused struct {
+	Peer PeerID
+	Addr string
+}
+
+// DialFailed says that an address could not be reached. It is reported again only when the reason changes.
+type DialFailed struct {
+	Addr Addr
+	Err  error
+}
+
+// Network is one libp2p host and its links. Its methods may be called from any goroutine.
+type Network struct {
+	host   host.Host
+	log    *slog.Logger
+	events chan Event
+	ctx    context.Context
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	lastID atomic.Uint64
+
+	mu        sync.Mutex
+	allowed   map[PeerID]bool
+	probes    map[PeerID]bool // made-up ids that a dial to an unknown peer goes to
+	strangers *lru.Cache[PeerID, struct{}]
+	links     map[replica.LinkID]*link
+	byPeer    map[PeerID]*link
+	halves    map[PeerID]*half
+	opening   map[PeerID]bool
+	waiting   map[PeerID]chan struct{} // closed when the link to the peer ends
+	targets   []Addr
+}
+
+// Open starts a host, listens and begins to dial.
+func Open(cfg Config) (*Network, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	strangers, err := lru.New[PeerID, struct{}](maxStrangers)
+	if err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n := &Network{
+		log: cfg.Logger, events: make(chan Event, eventBuffer), ctx: ctx, stop: stop, allowed: map[PeerID]bool{}, probes: map[PeerID]bool{},
+		strangers: strangers, links: map[replica.LinkID]*link{}, byPeer: map[PeerID]*link{}, halves: map[PeerID]*half{},
+		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{},
+	}
+	for _, id := range cfg.Allow {
+		n.allowed[id] = true
+	}
+	if n.host, err = newHost(cfg, n); err != nil {
+		stop()
+		return nil, err
+	}
+	n.host.SetStreamHandler(controlProtocol, n.accept)
+	n.host.SetStreamHandler(sessionProtocol, n.accept)
+	n.host.Network().Notify(&libp2pnet.NotifyBundle{ConnectedF: func(_ libp2pnet.Network, c libp2pnet.Conn) { n.connected(c.RemotePeer()) }})
+	for _, a := range cfg.Connect {
+		n.Connect(a)
+	}
+	return n, nil
+}
+
+func newHost(cfg Config, gate *Network) (host.Host, error) {
+	limits, err := resourceManager()
+	if err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	listen := libp2p.NoListenAddrs
+	var addrs []ma.Multiaddr
+	for _, a := range cfg.Listen {
+		addrs = append(addrs, a.Multi)
+	}
+	if len(addrs) > 0 {
+		listen = libp2p.ListenAddrs(addrs...)
+	}
+	h, err := libp2p.New(
+		libp2p.Identity(cfg.Identity.key), listen, libp2p.ConnectionGater(gate), libp2p.ResourceManager(limits),
+		libp2p.ConnectionManager(connmgr.NullConnMgr{}), // every peer is enrolled; none is closed to make room
+		libp2p.DisableRelay(), libp2p.UserAgent("rowmesh"), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.WithDialTimeout(dialTimeout),
+	)
+	if err == nil {
+		return h, nil
+	}
+	limits.Close()
+	text := make([]string, len(cfg.Listen))
+	for i, a := range cfg.Listen {
+		text[i] = a.String()
+	}
+	what := strings.Join(text, ", ")
+	if strings.Contains(err.Error(), "address already in use") {
+		return nil, fmt.Errorf("network: listen on %s: the port is in use by another program; choose another port or stop that program", what)
+	}
+	return nil, fmt.Errorf("network: listen on %s: %w", what, err)
+}
+
+// ID returns this peer's id.
+func (n *Network) ID() PeerID { return n.host.ID() }
+
+// Addrs returns where this peer listens, each with its id.
+func (n *Network) Addrs() []string {
+	var out []string
+	for _, a := range n.host.Addrs() {
+		out = append(out, Addr{a, n.host.ID()}.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Events returns the channel of events. It is closed after Close.
+func (n *Network) Events() <-chan Event { return n.events }
+
+// emit hands an event to the consumer, and gives up when the network closes.
+func (n *Network) emit(ev Event) {
+	select {
+	case n.events <- ev:
+	case <-n.ctx.Done():
+	}
+}
+
+// Send queues a frame. It never blocks, and reports false where the link is gone or its queue was full.
+func (n *Network) Send(id replica.LinkID, f replica.Frame) bool {
+	n.mu.Lock()
+	l := n.links[id]
+	n.mu.Unlock()
+	return l != nil && l.send(f)
+}
+
+// CloseLink ends a link once what was sent on it before is written.
+func (n *Network) CloseLink(id replica.LinkID, reason error) {
+	n.mu.Lock()
+	l := n.links[id]
+	n.mu.Unlock()
+	if l != nil {
+		l.finish(reason)
+	}
+}
+
+// Allow lets a peer connect.
+func (n *Network) Allow(id PeerID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.allowed[id] = true
+	n.strangers.Remove(id)
+}
+
+// Revoke ends the peer's link at once and refuses it from now on.
+func (n *Network) Revoke(id PeerID) {
+	n.mu.Lock()
+	delete(n.allowed, id)
+	l := n.byPeer[id]
+	n.mu.Unlock()
+	if l != nil {
+		l.end(errors.New("network: the peer was revoked"))
+	}
+	_ = n.host.Network().ClosePeer(id)
+}
+
+func (n *Network) isAllowed(id PeerID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.allowed[id]
+}
+
+// Close ends all links and frees the ports. Events is closed.
+func (n *Network) Close() error {
+	n.stop()
+	err := n.host.Close()
+	n.mu.Lock()
+	links := make([]*link, 0, len(n.links))
+	for _, l := range n.links {
+		links = append(links, l)
+	}
+	n.mu.Unlock()
+	for _, l := range links {
+		l.end(errors.New("network: closed"))
+	}
+	n.done.Wait()
+	close(n.events)
+	return err
+}
+
+// The methods below make Network a connmgr.ConnectionGater.
+
+// InterceptPeerDial lets only allowed peers be dialled, and the made-up ids of probes.
+func (n *Network) InterceptPeerDial(id peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.allowed[id] || n.probes[id]
+}
+
+// InterceptAddrDial lets every address be dialled.
+func (n *Network) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+
+// InterceptAccept lets every address connect: who it is shows the handshake.
+func (n *Network) InterceptAccept(libp2pnet.ConnMultiaddrs) bool { return true }
+
+// InterceptSecured refuses strangers as soon as their id is proven, before any protocol of ours.
+func (n *Network) InterceptSecured(dir libp2pnet.Direction, id peer.ID, addrs libp2pnet.ConnMultiaddrs) bool {
+	if n.isAllowed(id) {
+		return true
+	}
+	if dir == libp2pnet.DirInbound {
+		n.refused(id, addrs.RemoteMultiaddr().String())
+	}
+	return false
+}
+
+// InterceptUpgraded lets every connection be used that came so far.
+func (n *Network) InterceptUpgraded(libp2pnet.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+// refused reports a stranger, once.
+func (n *Network) refused(id PeerID, addr string) {
+	if seen, _ := n.strangers.ContainsOrAdd(id, struct{}{}); seen {
+		return
+	}
+	select {
+	case n.events <- Refused{id, addr}:
+	default:
+		n.strangers.Remove(id) // nobody listens now: report its next attempt
+	}
+}
