@@ -196,20 +196,20 @@ func (n *Network) ended(id PeerID) {
 		delete(n.waiting, id)
 	}
 	n.mu.Unlock()
+	if n.host.Network().Connectedness(id) == libp2pnet.Connected {
+		n.connected(id) // two had dialled each other
+	}
 }
 
-// end ends the link at once.
+// end ends the link at once, and the connection it ran on: the next link begins with fresh streams on a
+// fresh connection, on both sides.
 func (l *link) end(reason error) {
 	l.once.Do(func() {
 		l.reason = reason
 		close(l.closing)
 		l.reset()
-		n := l.n
-		n.mu.Lock()
-		current := n.byPeer[l.peer] == l
-		n.mu.Unlock()
-		if current { // a fresh connection begins with fresh streams on both ends
-			_ = n.host.Network().ClosePeer(l.peer)
+		for _, s := range l.streams {
+			_ = s.Conn().Close()
 		}
 	})
 }

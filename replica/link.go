@@ -39,6 +39,7 @@ type link struct {
 	notBefore   int64 // no session with it before this moment
 	takesFrom   int64 // wall time from which its content is within our clock's limit
 
+	heardAt  int64  // when it last told all of its heads
 	lastPull uint64 // the greatest session it asked for on this link
 
 	parts [2]assembler // control and bulk
@@ -172,6 +173,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	l.greeted, l.origin, l.group, l.ready, l.hub = true, origin, group, h.Ready, h.Hub
 	l.offset = int64(min(h.Wall, 1<<62)) - r.now.Wall
 	l.lagging = false
+	l.heardAt = r.now.Mono
 	clear(l.sent)
 	clear(l.schemas)
 	l.known = crdt.Coverage{}
@@ -232,11 +234,12 @@ type LinkStatus struct {
 	Behind   bool          // it holds something that is not held here
 	Lagging  bool          // it is too slow for pushes
 	OffsetMS int64         // its wall clock less ours
+	HeardAt  int64         // when it last told all that it holds, on the clock of Instant.Mono
 }
 
 func (l *link) status(r *Replica) LinkStatus {
 	return LinkStatus{
 		Link: l.id, Peer: l.name, Greeted: l.greeted, Origin: l.origin, Ready: l.ready, Hub: l.hub,
-		Known: l.known.Clone(), Level: l.greeted && r.level(l), Behind: r.behind(l), Lagging: l.lagging, OffsetMS: l.offset,
+		Known: l.known.Clone(), Level: l.greeted && r.level(l), Behind: r.behind(l), Lagging: l.lagging, OffsetMS: l.offset, HeardAt: l.heardAt,
 	}
 }

@@ -162,6 +162,9 @@ func (r *Replica) Advance() {
 // Origin returns the id under which this replica writes.
 func (r *Replica) Origin() crdt.Origin { return r.origin }
 
+// IsReady reports whether the replica has founded its group or holds its first copy.
+func (r *Replica) IsReady() bool { return r.ready }
+
 // Last returns the greatest stamp time given out or merged.
 func (r *Replica) Last() hlc.Timestamp { return r.clock.Last() }
 

@@ -108,6 +108,7 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 	}
 	if h.All {
 		l.known = crdt.Coverage{} // the other side may have been set back
+		l.heardAt = r.now.Mono
 	}
 	r.learnHeads(l, heads)
 	if r.level(l) {

@@ -3,6 +3,7 @@ package sqlbridge
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -293,6 +294,50 @@ func (b *Bridge) Poll(ctx context.Context) (bool, error) {
 	moved := v != b.dataVersion
 	b.dataVersion = v
 	return moved || b.driftDue, nil
+}
+
+// Reopen takes a new connection and looks at the file as Open did, after a round failed or the file turned out
+// to be another one.
+func (b *Bridge) Reopen(ctx context.Context) (Opened, error) {
+	for _, s := range b.stmts {
+		s.Close()
+	}
+	clear(b.stmts)
+	if b.conn != nil {
+		b.rollback()
+		drop(b.conn)
+	}
+	for range b.db.Stats().Idle { // they may still be on the file that was here before
+		if idle, err := b.db.Conn(ctx); err == nil {
+			drop(idle)
+		}
+	}
+	var err error
+	if b.conn, err = b.db.Conn(ctx); err != nil {
+		return Opened{}, fmt.Errorf("sqlbridge: open %s: %w", b.opt.Path, explain(b.opt.Path, err))
+	}
+	opened, err := b.reopen(ctx)
+	return opened, explain(b.opt.Path, err)
+}
+
+// drop closes a connection for good, instead of giving it back to the pool.
+func drop(c *sql.Conn) {
+	_ = c.Raw(func(any) error { return driver.ErrBadConn })
+	_ = c.Close()
+}
+
+func (b *Bridge) reopen(ctx context.Context) (Opened, error) {
+	if err := b.check(ctx); err != nil {
+		return Opened{}, err
+	}
+	if err := b.ensureTables(ctx); err != nil {
+		return Opened{}, err
+	}
+	b.schemaVersion = 0
+	if err := b.reload(ctx); err != nil {
+		return Opened{}, err
+	}
+	return b.enter(ctx)
 }
 
 // Path returns the absolute path of the database.

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rowmesh/rowmesh"
+	"github.com/rowmesh/rowmesh/network"
+)
+
+// runFlags are the flags of peer run, as text.
+type runFlags struct {
+	bind, connect, allow, tables []string
+	hub, found, mine, join, logs bool
+	key                          string
+}
+
+func (f *runFlags) add(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringSliceVar(&f.bind, "bind", nil, "listen here, such as tcp://0.0.0.0:7070 or quic://0.0.0.0:7070")
+	fl.StringSliceVar(&f.connect, "connect", nil, "keep a link to the peer here, such as tcp://10.0.0.5:7070/p2p/ID")
+	fl.StringSliceVar(&f.allow, "allow", nil, "ids of peers that may connect")
+	fl.StringSliceVar(&f.tables, "tables", nil, "track and show only these tables")
+	fl.BoolVar(&f.hub, "hub", false, "serve many others; begins the group if there is none")
+	fl.BoolVar(&f.found, "new", false, "begin a new group with this database")
+	fl.BoolVar(&f.join, "join", false, "never begin a group: wait for one")
+	fl.BoolVar(&f.mine, "mine", false, "when joining with rows of its own: they count as written now")
+	fl.StringVar(&f.key, "key", "", "file of the peer's identity (default: in the directory beside the database)")
+	fl.BoolVarP(&f.logs, "verbose", "v", false, "log connections too")
+}
+
+// config reads a database argument, a path or a URI, and lets flags add to it.
+func (f *runFlags) config(arg string) (rowmesh.Config, error) {
+	if !strings.HasPrefix(arg, "file:") {
+		arg = "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(arg)
+	}
+	c, _, err := rowmesh.ParseURI(arg)
+	if err != nil {
+		return c, usageError{err}
+	}
+	for _, to := range []struct {
+		list  *[]network.Addr
+		given []string
+	}{{&c.Listen, f.bind}, {&c.Connect, f.connect}} {
+		for _, s := range to.given {
+			a, err := network.ParseAddr(s)
+			if err != nil {
+				return c, usageError{err}
+			}
+			*to.list = append(*to.list, a)
+		}
+	}
+	for _, s := range f.allow {
+		id, err := network.ParsePeerID(s)
+		if err != nil {
+			return c, usageError{err}
+		}
+		c.Allow = append(c.Allow, id)
+	}
+	c.Tables = append(c.Tables, f.tables...)
+	c.Hub, c.New, c.Mine, c.Join = c.Hub || f.hub, c.New || f.found, c.Mine || f.mine, c.Join || f.join
+	if f.key != "" {
+		c.Identity = f.key
+	}
+	level := slog.LevelWarn
+	if f.logs {
+		level = slog.LevelInfo
+	}
+	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return c, nil
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run DATABASE",
+		Short: "Keep a database in sync for as long as this runs",
+		Long: "Run keeps a database in sync until it is interrupted. With nobody to connect to (or with --hub or --new) it\n" +
+			"begins a group and tracks every table that can be tracked; else it joins the group of the peer it connects to.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := f.config(args[0])
+			if err != nil {
+				return err
+			}
+			return runPeer(c.Context(), c.OutOrStdout(), cfg)
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config) error {
+	p, err := rowmesh.OpenConfig(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	printTracked(out, p)
+	fmt.Fprintf(out, "listening id=%s addr=%s\n", p.ID(), strings.Join(p.Addrs(), ","))
+	if err := p.WaitReady(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return p.Close()
+		}
+		return err
+	}
+	st, err := p.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range st.Facts.Tables {
+		if t.State == "tracked" {
+			names = append(names, t.Name)
+		}
+	}
+	fmt.Fprintf(out, "ready id=%s addr=%s tables=%s\n", p.ID(), strings.Join(p.Addrs(), ","), strings.Join(names, ","))
+	<-ctx.Done()
+	fmt.Fprintln(out, "stopping")
+	return p.Close()
+}
+
+func printTracked(out io.Writer, p *rowmesh.Peer) {
+	rep := p.Tracked()
+	for _, r := range rep.Refused {
+		fmt.Fprintf(out, "not tracked: %s: %s; %s\n", r.Table, r.Reason, r.Fix)
+	}
+	for _, w := range rep.Warnings {
+		fmt.Fprintln(out, "warning:", w)
+	}
+}
+
+func idCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "id DATABASE",
+		Short: "Print the id of the database's peer; make it if there is none",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := network.LoadIdentity(args[0] + "-rowmesh/identity.key")
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), id.PeerID())
+			return nil
+		},
+	}
+}
+
+// within bounds what a person waits for an answer from the running peer.
+func within(c *cobra.Command, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(c.Context(), d)
+}

@@ -1,0 +1,153 @@
+package rowmesh
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/rowmesh/rowmesh/network"
+)
+
+// Config says how a peer runs. The zero Config is a peer that talks to nobody.
+type Config struct {
+	Path     string           // the database file
+	Listen   []network.Addr   // where other peers may connect
+	Connect  []network.Addr   // peers to keep a link to; an id in an address is thereby allowed
+	Allow    []network.PeerID // who else may connect
+	Hub      bool             // serves many others; founds the group where there is none
+	New      bool             // found a group even though there is somebody to connect to
+	Join     bool             // never found a group: wait for one, also with nothing to connect to
+	Mine     bool             // when joining with rows of its own: they count as written now and win
+	Tables   []string         // the only tables to track and show; empty: all that can be
+	Identity string           // file of the peer's key; empty: beside the database
+	Logger   *slog.Logger     // nil: silent
+}
+
+// Option changes a Config.
+type Option func(*Config)
+
+// WithConfig takes over a whole Config, except for its Path where that is empty.
+func WithConfig(c Config) Option {
+	return func(to *Config) {
+		if c.Path == "" {
+			c.Path = to.Path
+		}
+		*to = c
+	}
+}
+
+// WithLogger sets where the peer logs.
+func WithLogger(l *slog.Logger) Option { return func(c *Config) { c.Logger = l } }
+
+// founds reports whether this peer begins a group where its database belongs to none.
+func (c *Config) founds() bool { return c.New || c.Hub || len(c.Connect) == 0 && !c.Join }
+
+// dir is the directory of the identity where no other file is named.
+func (c *Config) identityPath(beside string) string {
+	if c.Identity != "" {
+		return c.Identity
+	}
+	return beside + "/identity.key"
+}
+
+// ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, allow, hub,
+// new, mine, tables and key (the identity's file); lists are separated by commas. Keys that SQLite or its
+// driver knows (those beginning with _, mode, cache, vfs, immutable) are left for it: rest is the URI to
+// open the database with.
+func ParseURI(uri string) (c Config, rest string, err error) {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "file" && u.Scheme != "" {
+		return c, "", fmt.Errorf("rowmesh: %q is not a database URI; write file:app.db?connect=tcp://host:7070: %w", uri, errors.Join(err))
+	}
+	c.Path = u.Path
+	if u.Opaque != "" {
+		if c.Path, err = url.PathUnescape(u.Opaque); err != nil {
+			return c, "", fmt.Errorf("rowmesh: %q: %w", uri, err)
+		}
+	}
+	if c.Path == "" || c.Path == ":memory:" {
+		return c, "", fmt.Errorf("rowmesh: %q names no file: an in-memory database cannot be kept in sync", uri)
+	}
+	query := u.Query()
+	left := url.Values{}
+	for key, values := range query {
+		if strings.HasPrefix(key, "_") || key == "mode" || key == "cache" || key == "vfs" || key == "immutable" {
+			left[key] = values
+			continue
+		}
+		for _, v := range values {
+			if err := c.set(key, v); err != nil {
+				return c, "", fmt.Errorf("rowmesh: %s=%s in %q: %w", key, v, uri, err)
+			}
+		}
+	}
+	rest = "file:" + (&url.URL{Path: c.Path}).EscapedPath()
+	if len(left) > 0 {
+		rest += "?" + left.Encode()
+	}
+	return c, rest, nil
+}
+
+func (c *Config) set(key, value string) (err error) {
+	list := strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
+	flag := func(to *bool) error {
+		switch value {
+		case "", "1", "true", "yes", "on":
+			*to = true
+		case "0", "false", "no", "off":
+			*to = false
+		default:
+			return errors.New("write 1 or 0")
+		}
+		return nil
+	}
+	switch key {
+	case "node":
+		switch value {
+		case "primary":
+			c.Hub = true
+		case "secondary":
+			c.Join = true
+		default:
+			return errors.New("write primary or secondary")
+		}
+	case "bind":
+		c.Listen, err = parseAddrs(c.Listen, list)
+	case "connect":
+		c.Connect, err = parseAddrs(c.Connect, list)
+	case "allow":
+		for _, s := range list {
+			id, err := network.ParsePeerID(s)
+			if err != nil {
+				return err
+			}
+			c.Allow = append(c.Allow, id)
+		}
+	case "hub":
+		return flag(&c.Hub)
+	case "new":
+		return flag(&c.New)
+	case "mine":
+		return flag(&c.Mine)
+	case "tables":
+		c.Tables = append(c.Tables, list...)
+	case "key":
+		c.Identity = value
+	default:
+		return errors.New("unknown key; known are node, bind, connect, allow, hub, new, mine, tables, key")
+	}
+	return err
+}
+
+func parseAddrs(to []network.Addr, list []string) ([]network.Addr, error) {
+	for _, s := range list {
+		a, err := network.ParseAddr(s)
+		if err != nil {
+			return nil, err
+		}
+		to = append(to, a)
+	}
+	return to, nil
+}

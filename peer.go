@@ -1,0 +1,319 @@
+package rowmesh
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/network"
+	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/sqlbridge"
+)
+
+// Peer is a running replica. Its methods may be called from any goroutine.
+type Peer struct {
+	cfg    Config
+	log    *slog.Logger
+	db     *sql.DB // nil without SQL
+	ownDB  bool
+	bridge *sqlbridge.Bridge // nil without SQL
+	store  replica.Store
+	net    *network.Network
+	id     network.Identity
+	began  time.Time
+
+	calls chan func() // run by the runner, between rounds
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+	ready chan struct{} // closed when the replica is ready
+
+	// Owned by the runner.
+	ctx      context.Context // ends soon after Close
+	core     *replica.Replica
+	in       []replica.Input
+	capture  bool
+	links    map[replica.LinkID]network.PeerID
+	retryAt  time.Time
+	pause    time.Duration
+	problem  error // why there is no core
+	watchers map[*watcher]struct{}
+	signs    <-chan struct{}
+	lookAt   time.Time // next look at the database
+	lookStep time.Duration
+	waits    []*syncWait
+	need     bool // the next load takes a new origin
+
+	mu        sync.Mutex
+	strangers []network.Refused
+	failed    map[string]string // why an address is not reached
+	report    sqlbridge.TrackReport
+	notice    string
+}
+
+// Open opens or makes the database that the URI names, with the peer's own SQLite, and starts the peer. See
+// ParseURI for the keys.
+func Open(ctx context.Context, uri string, opts ...Option) (*Peer, error) {
+	cfg, rest, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	return openPath(ctx, cfg, rest)
+}
+
+// OpenConfig is Open for a program that has its settings in a Config.
+func OpenConfig(ctx context.Context, cfg Config) (*Peer, error) {
+	_, rest, err := ParseURI("file:" + cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	return openPath(ctx, cfg, rest)
+}
+
+func openPath(ctx context.Context, cfg Config, uri string) (*Peer, error) {
+	db, err := openSQLite(uri)
+	if err != nil {
+		return nil, fmt.Errorf("rowmesh: open %s: %w", cfg.Path, err)
+	}
+	p, err := OpenDB(ctx, db, WithConfig(cfg))
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	p.ownDB = true
+	return p, nil
+}
+
+// OpenDB starts a peer on the database of a handle, which stays the caller's and must outlive the peer. The
+// handle may be of any SQLite driver; it must allow at least two connections.
+func OpenDB(ctx context.Context, db *sql.DB, opts ...Option) (*Peer, error) {
+	var cfg Config
+	for _, o := range opts {
+		o(&cfg)
+	}
+	if cfg.Path == "" {
+		if err := db.QueryRowContext(ctx, `SELECT coalesce(file, '') FROM pragma_database_list WHERE name = 'main'`).Scan(&cfg.Path); err != nil {
+			return nil, fmt.Errorf("rowmesh: ask the handle for its file: %w", err)
+		}
+	}
+	p := newPeer(cfg)
+	p.db = db
+	b, opened, err := sqlbridge.Open(ctx, db, sqlbridge.Options{Path: cfg.Path, Tables: cfg.Tables, Mine: cfg.Mine, Logger: p.log})
+	if err != nil {
+		return nil, err
+	}
+	p.bridge, p.store = b, b
+	p.need, p.notice = opened.NeedOrigin, opened.Message
+	if err := p.start(ctx, sqlbridge.Dir(b.Path()), opened); err != nil {
+		_ = b.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func newPeer(cfg Config) *Peer {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Peer{
+		cfg: cfg, log: cfg.Logger, began: time.Now(), calls: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
+		ready: make(chan struct{}), links: map[replica.LinkID]network.PeerID{}, watchers: map[*watcher]struct{}{}, failed: map[string]string{},
+	}
+}
+
+// start loads the replica, opens the network and starts the runner.
+func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened) error {
+	var err error
+	if p.id, err = network.LoadIdentity(p.cfg.identityPath(beside)); err != nil {
+		return err
+	}
+	if opened.Message != "" {
+		p.log.Warn(opened.Message, "database", p.cfg.Path)
+	}
+	if err := p.load(ctx, opened); err != nil {
+		return err
+	}
+	if err := p.trackAtStart(ctx); err != nil {
+		return err
+	}
+	if err := p.process(ctx, true, nil); err != nil {
+		return fmt.Errorf("rowmesh: first round: %w", err)
+	}
+	p.net, err = network.Open(network.Config{Identity: p.id, Listen: p.cfg.Listen, Connect: p.cfg.Connect, Allow: p.cfg.Allow, Logger: p.log})
+	if err != nil {
+		return err
+	}
+	go p.run()
+	return nil
+}
+
+// load makes the core from the store: at a start, and after every failure.
+func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
+	cfg := replica.Config{NeedOrigin: p.need, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano())}
+	_, _ = rand.Read(cfg.NewOrigin[:])
+	if p.cfg.founds() {
+		_, _ = rand.Read(cfg.NewGroup[:])
+	}
+	var core *replica.Replica
+	err := p.store.Read(ctx, func(v replica.View) (err error) {
+		core, err = replica.New(cfg, v)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rowmesh: load the replica: %w", err)
+	}
+	p.core = core
+	for link, peer := range p.links {
+		p.in = append(p.in, replica.Input{Up: &replica.LinkUp{Link: link, Peer: peer.String()}})
+	}
+	return nil
+}
+
+// trackAtStart tracks tables when a group is founded: all that can be, or those named. A database that has a
+// group keeps what it tracks, and takes in those named.
+func (p *Peer) trackAtStart(ctx context.Context) error {
+	if p.bridge == nil || !p.core.IsReady() {
+		return nil
+	}
+	facts, err := p.bridge.Facts(ctx)
+	if err != nil {
+		return err
+	}
+	if facts.Ready && len(p.cfg.Tables) == 0 {
+		return nil
+	}
+	p.report, err = p.bridge.Track(ctx, p.cfg.Tables)
+	return err
+}
+
+// ID returns the peer's id, which others allow.
+func (p *Peer) ID() network.PeerID { return p.id.PeerID() }
+
+// Addrs returns where the peer listens, with its id, ready to be handed to others.
+func (p *Peer) Addrs() []string { return p.net.Addrs() }
+
+// DB returns the handle of the database, nil without SQL. Programs write through it, or through any other
+// handle or process, in plain SQL.
+func (p *Peer) DB() *sql.DB { return p.db }
+
+// Tracked says what became of the tables when the group was founded here.
+func (p *Peer) Tracked() sqlbridge.TrackReport { return p.report }
+
+// Notice is what people should know of the database as it was found, "" for nothing.
+func (p *Peer) Notice() string { return p.notice }
+
+// ErrClosed is returned by the methods of a closed peer.
+var ErrClosed = errors.New("rowmesh: the peer is closed")
+
+// do runs f on the runner, between rounds.
+func (p *Peer) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case p.calls <- func() { defer close(ran); f() }:
+	case <-p.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-p.done:
+		return ErrClosed
+	}
+}
+
+// WaitReady waits until the replica has founded a group or holds its first copy.
+func (p *Peer) WaitReady(ctx context.Context) error {
+	select {
+	case <-p.ready:
+		return nil
+	case <-p.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("rowmesh: not ready yet: %w", ctx.Err())
+	}
+}
+
+// Write runs f in a transaction of the database and returns when it is committed there and the replica has
+// taken it in. An error of f rolls back. ErrUnknown says that the commit's outcome could not be learnt.
+func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
+	if p.db == nil {
+		return errors.New("rowmesh: this peer has no SQL: use WriteRows")
+	}
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("rowmesh: write: %w", err)
+	}
+	if err := f(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return p.do(ctx, func() { p.capture = true })
+}
+
+// WriteRows makes one transaction of operations on a peer without SQL. schemas describes their tables.
+func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crdt.Op) error {
+	if p.bridge != nil {
+		return errors.New("rowmesh: this peer has SQL: write to its tables")
+	}
+	var err error
+	ran := p.do(ctx, func() {
+		if p.core == nil {
+			err = p.problem
+			return
+		}
+		drain := replica.Drain{Schemas: schemas, Groups: []replica.Group{{Ops: ops}}}
+		err = p.process(p.ctx, false, append(p.in, replica.Input{Write: &drain}))
+		p.in = nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return ran
+}
+
+// ErrUnknown says that a write may or may not have happened: read to learn which.
+var ErrUnknown = errors.New("rowmesh: the outcome of the write is unknown")
+
+// Verify compares every tracked table with the merged state.
+func (p *Peer) Verify(ctx context.Context) (diffs []sqlbridge.Difference, err error) {
+	if p.bridge == nil {
+		return nil, errors.New("rowmesh: this peer has no SQL tables")
+	}
+	ran := p.do(ctx, func() { diffs, err = p.bridge.Verify(ctx) })
+	return diffs, errors.Join(ran, err)
+}
+
+// Digest is equal on replicas that hold the same rows.
+func (p *Peer) Digest(ctx context.Context) (sum [32]byte, err error) {
+	if p.bridge == nil {
+		return sum, errors.New("rowmesh: this peer has no SQL tables")
+	}
+	ran := p.do(ctx, func() { sum, err = p.bridge.Digest(ctx) })
+	return sum, errors.Join(ran, err)
+}
+
+// Close takes in what was written last, ends the links and closes the database if Open opened it.
+func (p *Peer) Close() error {
+	var err error
+	p.once.Do(func() {
+		close(p.stop)
+		<-p.done
+		if p.ownDB {
+			err = p.db.Close()
+		}
+	})
+	return err
+}

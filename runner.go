@@ -1,0 +1,286 @@
+package rowmesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rowmesh/rowmesh/network"
+	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/sqlbridge"
+)
+
+// instant reads both clocks. It is the only place where a running peer does.
+func (p *Peer) instant() replica.Instant {
+	now := time.Now()
+	return replica.Instant{Wall: now.UnixMilli(), Mono: now.Sub(p.began).Milliseconds()}
+}
+
+// run is the one goroutine that owns the replica and its store.
+func (p *Peer) run() {
+	defer close(p.done)
+	ctx, cancel := context.WithCancel(context.Background())
+	p.ctx = ctx
+	go func() { // a round that waits for a lock is let go soon after Close
+		<-p.stop
+		time.AfterFunc(closeWait, cancel)
+	}()
+	signs, unwatch := p.watchFile()
+	p.signs = signs
+	defer unwatch()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	p.becomeReady()
+	for p.step(timer) {
+		p.turn(ctx)
+		timer.Reset(p.sleep())
+	}
+	p.leave(ctx)
+	cancel()
+}
+
+// step waits for the next thing to happen and gathers what else has happened by then.
+func (p *Peer) step(timer *time.Timer) bool {
+	select {
+	case <-p.stop:
+		return false
+	case ev, ok := <-p.net.Events():
+		if !ok {
+			return false
+		}
+		p.event(ev)
+	case f := <-p.calls:
+		f()
+	case <-p.signs:
+		p.lookAt, p.lookStep = time.Now(), pollFirst
+	case <-timer.C:
+	}
+	for len(p.in) < gatherInputs {
+		select {
+		case ev, ok := <-p.net.Events():
+			if !ok {
+				return false
+			}
+			p.event(ev)
+			continue
+		default:
+		}
+		break
+	}
+	return true
+}
+
+// event turns what the network reports into inputs.
+func (p *Peer) event(ev network.Event) {
+	switch ev := ev.(type) {
+	case network.LinkUp:
+		p.links[ev.Link] = ev.Peer
+		p.log.Info("connected", "peer", ev.Peer, "address", ev.Addr)
+		p.in = append(p.in, replica.Input{Up: &replica.LinkUp{Link: ev.Link, Peer: ev.Peer.String()}})
+		p.mu.Lock()
+		clear(p.failed)
+		p.mu.Unlock()
+	case network.LinkDown:
+		delete(p.links, ev.Link)
+		p.log.Info("disconnected", "peer", ev.Peer, "reason", ev.Reason)
+		p.in = append(p.in, replica.Input{Down: ev.Link})
+	case network.FrameIn:
+		p.in = append(p.in, replica.Input{From: ev.Link, Frame: &ev.Frame})
+	case network.Lagging:
+		p.in = append(p.in, replica.Input{Lag: ev.Link})
+	case network.Refused:
+		p.log.Warn("refused a peer that is not allowed", "peer", ev.Peer, "address", ev.Addr, "to allow it", "--allow "+ev.Peer.String())
+		p.mu.Lock()
+		p.strangers = append(p.strangers, ev)
+		p.mu.Unlock()
+	case network.DialFailed:
+		p.log.Warn(ev.Err.Error(), "next", "tried again")
+		p.mu.Lock()
+		p.failed[ev.Addr.String()] = ev.Err.Error()
+		p.mu.Unlock()
+	}
+}
+
+// turn is one round, if there is a core to make it.
+func (p *Peer) turn(ctx context.Context) {
+	if p.core == nil && !p.reload(ctx) {
+		p.in = nil
+		return
+	}
+	p.look(ctx)
+	in := p.in
+	p.in = nil
+	capture := p.capture
+	p.capture = false
+	if err := p.process(ctx, capture, in); err != nil {
+		p.fail(err)
+		return
+	}
+	p.pause = 0
+	if capture && p.bridge != nil {
+		p.serveRequests(ctx)
+	}
+	p.settle()
+	p.becomeReady()
+}
+
+func (p *Peer) process(ctx context.Context, capture bool, in []replica.Input) error {
+	return replica.Process(ctx, p.store, p.core, p.instant(), capture, in, (*output)(p))
+}
+
+// look asks the database whether somebody wrote it, when that is due.
+func (p *Peer) look(ctx context.Context) {
+	now := time.Now()
+	if p.bridge == nil || now.Before(p.lookAt) {
+		return
+	}
+	changed, err := p.bridge.Poll(ctx)
+	if err != nil {
+		p.log.Warn("cannot look at the database", "reason", err)
+	}
+	p.capture = p.capture || changed
+	if p.lookStep == 0 || p.lookStep > pollLast {
+		p.lookAt, p.lookStep = now.Add(slowPoll), 0
+		return
+	}
+	p.lookAt = now.Add(p.lookStep)
+	p.lookStep *= 2
+}
+
+// sleep is how long nothing will have to be done unless something happens.
+func (p *Peer) sleep() time.Duration {
+	if p.core == nil {
+		return max(time.Until(p.retryAt), 0)
+	}
+	d := time.Duration(p.core.Wake()-p.instant().Mono) * time.Millisecond
+	if p.bridge != nil {
+		d = min(d, time.Until(p.lookAt))
+	}
+	return max(d, 0)
+}
+
+// fail throws the core away: what its last round left behind is unknown. It is loaded again after a pause.
+func (p *Peer) fail(err error) {
+	p.core, p.problem = nil, err
+	p.pause = min(max(2*p.pause, retryFirst), retryMost)
+	p.retryAt = time.Now().Add(p.pause)
+	var fork *replica.ForkError
+	if errors.As(err, &fork) {
+		p.need = true
+		p.retryAt = time.Now()
+	}
+	p.log.Error("the replica stopped and is loaded again", "reason", err, "after", p.pause)
+}
+
+// reload makes a new core from the store.
+func (p *Peer) reload(ctx context.Context) bool {
+	if time.Now().Before(p.retryAt) {
+		return false
+	}
+	opened := sqlbridge.Opened{}
+	var err error
+	if p.bridge != nil {
+		if opened, err = p.bridge.Reopen(ctx); err == nil && opened.NeedOrigin {
+			p.need, p.notice = true, opened.Message
+			p.log.Warn(opened.Message, "database", p.cfg.Path)
+		}
+	}
+	if err == nil {
+		err = p.load(ctx, opened)
+	}
+	if err != nil {
+		p.fail(err)
+		return false
+	}
+	p.problem, p.capture = nil, true
+	return true
+}
+
+func (p *Peer) becomeReady() {
+	select {
+	case <-p.ready:
+	default:
+		if p.core != nil && p.core.IsReady() {
+			close(p.ready)
+		}
+	}
+}
+
+// leave takes in what was written last, and closes in order.
+func (p *Peer) leave(ctx context.Context) {
+	if p.core != nil {
+		if err := p.process(ctx, true, p.in); err != nil {
+			p.log.Warn("what was written last is taken in at the next start", "reason", err)
+		} else if p.bridge != nil {
+			if err := p.bridge.Leave(); err != nil {
+				p.log.Warn("the fence was not closed", "reason", err)
+			}
+		}
+	}
+	for _, w := range p.waits {
+		w.done <- ErrClosed
+	}
+	for w := range p.watchers {
+		close(w.changes)
+	}
+	go func() { // the network waits for its readers, which wait for us
+		for range p.net.Events() { //nolint:revive // drained until closed
+		}
+	}()
+	if err := errors.Join(p.net.Close(), p.store.Close()); err != nil {
+		p.log.Warn("close", "reason", err)
+	}
+}
+
+// output carries out what the replica wants done.
+type output Peer
+
+func (o *output) Send(l replica.LinkID, f replica.Frame) {
+	if o.net != nil {
+		o.net.Send(l, f)
+	}
+}
+
+func (o *output) CloseLink(l replica.LinkID, reason error) {
+	o.log.Warn("link closed", "reason", reason)
+	o.net.CloseLink(l, reason)
+}
+
+func (o *output) Show(b replica.Batch) {
+	p := (*Peer)(o)
+	if b.Origin != [16]byte{} {
+		p.need = false
+	}
+	for w := range p.watchers {
+		w.tell(b)
+	}
+}
+
+// serveRequests answers what other processes ask through the database.
+func (p *Peer) serveRequests(ctx context.Context) {
+	reqs, err := p.bridge.Requests(ctx)
+	if err != nil {
+		p.log.Warn("read requests", "reason", err)
+		return
+	}
+	for _, r := range reqs {
+		answer := func(state, detail string) {
+			if err := p.bridge.Answer(ctx, r.N, state, detail); err != nil {
+				p.log.Warn("answer a request", "reason", err)
+			}
+		}
+		if r.What != "sync" {
+			answer("failed", fmt.Sprintf("this peer does not know the request %q", r.What))
+			continue
+		}
+		answer("running", "")
+		p.beginSync(func(err error) {
+			if err != nil {
+				answer("failed", err.Error())
+			} else {
+				answer("done", "")
+			}
+		})
+	}
+}

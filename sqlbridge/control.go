@@ -1,0 +1,74 @@
+package sqlbridge
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Request is what another process asks of the running peer, through _rowmesh_control.
+type Request struct {
+	N    int64
+	What string
+}
+
+// Ask leaves a request for the running peer.
+func (b *Bridge) Ask(ctx context.Context, what string) (n int64, err error) {
+	err = b.write(ctx, func() error {
+		res, err := b.conn.ExecContext(ctx, `INSERT INTO _rowmesh_control(request, ms) VALUES(?, ?)`, what, millis(time.Now()))
+		if err != nil {
+			return err
+		}
+		n, err = res.LastInsertId()
+		return err
+	})
+	return n, explain(b.opt.Path, err)
+}
+
+// Answered returns what became of a request: new, running, done or failed, with words.
+func (b *Bridge) Answered(ctx context.Context, n int64) (state, detail string, err error) {
+	err = b.conn.QueryRowContext(ctx, `SELECT state, detail FROM _rowmesh_control WHERE n = ?`, n).Scan(&state, &detail)
+	return state, detail, explain(b.opt.Path, err)
+}
+
+// Requests returns what is newly asked.
+func (b *Bridge) Requests(ctx context.Context) (out []Request, err error) {
+	rows, err := b.query(ctx, `SELECT n, request FROM _rowmesh_control WHERE state = 'new' ORDER BY n`)
+	if err != nil {
+		return nil, explain(b.opt.Path, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r Request
+		if err := rows.Scan(&r.N, &r.What); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// Answer says what becomes of a request. Old answers are dropped.
+func (b *Bridge) Answer(ctx context.Context, n int64, state, detail string) error {
+	err := b.write(ctx, func() error {
+		if _, err := b.conn.ExecContext(ctx, `UPDATE _rowmesh_control SET state = ?, detail = ? WHERE n = ?`, state, detail, n); err != nil {
+			return err
+		}
+		_, err := b.conn.ExecContext(ctx, `DELETE FROM _rowmesh_control WHERE n < ?`, n-100)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sqlbridge: answer request %d: %w", n, explain(b.opt.Path, err))
+	}
+	return nil
+}
+
+// Running reports whether a peer has the database open, and which process it is.
+func Running(path string) (holder string, running bool) {
+	f, err := lockFence(path)
+	if err == nil {
+		_ = f.release()
+		return "", false
+	}
+	return err.Error(), true
+}
