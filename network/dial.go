@@ -106,6 +106,7 @@ func (n *Network) dial(a Addr) (PeerID, error) {
 	if sw, ok := n.host.Network().(*swarm.Swarm); ok {
 		sw.Backoff().Clear(id)
 	}
+	n.host.Peerstore().ClearAddrs(id) // dial where the operator said, not where the peer says it listens too
 	if err := n.host.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{a.Multi}}); err != nil {
 		return "", n.explainDial(a, err)
 	}
