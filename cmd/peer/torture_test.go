@@ -180,8 +180,7 @@ func keyOfTable(table string, n int) (key, where string, cols string) {
 	return fmt.Sprintf("'k%d'", n), fmt.Sprintf("id = 'k%d'", n), "id"
 }
 
-// write makes one random statement on a row. shared rows are written by both sides in turn, one side in an
-// epoch.
+// write makes one random statement on a row. Shared rows are written by both sides, in turn.
 func (s *side) write(rng *rand.Rand, w writer, n int, shared bool) {
 	table := []string{"note", "num", "flat", "pair"}[n%4]
 	key, where, cols := keyOfTable(table, n)
@@ -259,6 +258,9 @@ func TestTwoDatabasesUnderFire(t *testing.T) {
 			link.heal()
 		}
 		fire(sides, epoch, perEpoch, rows)
+		for _, s := range sides {
+			requireCaptured(t, s.db)
+		}
 	}
 	link.heal()
 	if out, code := peerOutput(t, "sync", a, "--timeout", "60s"); code != 0 {
@@ -287,8 +289,19 @@ func TestTwoDatabasesUnderFire(t *testing.T) {
 	}
 }
 
-// fire lets all programs write for one epoch. A shared row belongs to one side in an epoch, and is left alone
-// in the first part of it, so that the times of the two sides' last statements are well apart.
+// requireCaptured waits until the peer has taken in all that was written. What is written from then on has a
+// later stamp: a drain gives all statements of one burst, which has no pause of a second, the time of its last.
+func requireCaptured(t *testing.T, db *sql.DB) {
+	t.Helper()
+	deadline := time.Now().Add(testPatience)
+	for queryText(t, db, "SELECT count(*) FROM _rowmesh_outbox") != "0" {
+		if time.Now().After(deadline) {
+			t.Fatal("the peer does not take in what was written")
+		}
+	}
+}
+
+// fire lets all programs write for one epoch. A shared row belongs to one side in an epoch.
 func fire(sides []*side, epoch, perEpoch, rows int) {
 	var wg sync.WaitGroup
 	start := time.Now()
@@ -298,30 +311,18 @@ func fire(sides []*side, epoch, perEpoch, rows int) {
 			go func() {
 				defer wg.Done()
 				rng := rand.New(rand.NewPCG(uint64(epoch), uint64(si*10+wi)))
-				for i := range perEpoch {
-					shared := rng.IntN(5) == 0
+				for i := 0; i < perEpoch || time.Since(start) < time.Second; i++ {
 					n := rng.IntN(rows)*3 + wi
+					shared := rng.IntN(5) == 0
+					if shared && (n/3+epoch)%2 != si {
+						n += 3 // the neighbour is this side's in this epoch
+					}
 					if !shared {
 						n += (si + 1) * 10_000_000
-						n -= n % 3
-						n += wi
-					} else if (n/3+epoch)%2 != si || time.Since(start) < 700*time.Millisecond {
-						n += (si + 1) * 20_000_000
-						n -= n % 3
-						n += wi
-						shared = false
 					}
 					s.write(rng, w, n, shared)
-					if i%4 == 0 {
+					if i%4 == 0 && i < perEpoch {
 						disturb(rng, w)
-					}
-				}
-				for time.Since(start) < 1400*time.Millisecond { // the rest of the epoch belongs to shared rows
-					n := rng.IntN(rows)*3 + wi
-					if (n/3+epoch)%2 == si {
-						s.write(rng, w, n, true)
-					} else {
-						s.write(rng, w, (si+1)*100_000_000+30_000_000+n-n%3+wi, false)
 					}
 				}
 			}()
