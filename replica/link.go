@@ -16,7 +16,8 @@ type link struct {
 	id   LinkID
 	name string // of the peer, for people
 
-	greeted bool // its HELLO has come
+	greeted bool   // its HELLO has come
+	early   []byte // the body of a PULL that came before it
 	origin  crdt.Origin
 	group   GroupID
 	ready   bool
@@ -181,6 +182,10 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	l.pullNow = true
 	if !h.Answer {
 		r.sendHello(l, true)
+	}
+	if pull := l.early; pull != nil {
+		l.early = nil
+		return r.onPull(l, pull)
 	}
 	return nil
 }

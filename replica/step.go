@@ -52,7 +52,10 @@ func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
 		return r.onReject(l, body)
 	}
 	if !l.greeted {
-		return nil // its HELLO was lost; ours is repeated until it answers
+		if f.Type == FramePull {
+			l.early = body // streams overtake each other: its HELLO is on the other one
+		}
+		return nil // else its HELLO was lost; ours is repeated until it answers
 	}
 	switch f.Type {
 	case FrameBlocks:

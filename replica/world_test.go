@@ -324,3 +324,41 @@ func (w *world) restart(n *node) {
 	}
 	n.load()
 }
+
+// TestPullThatOvertakesHello: P2. The two streams of a link keep no order between them, so the first PULL may
+// come before the HELLO that was sent earlier. It must be served then, and not when the client gives up.
+func TestPullThatOvertakesHello(t *testing.T) {
+	w := newWorld(t, 1, 2)
+	w.write(w.nodes[0], 3, 3)
+	w.connect(w.nodes[0], w.nodes[1])
+	began := w.now
+	for !w.nodes[1].r.IsReady() {
+		w.now++
+		for _, n := range w.nodes {
+			n.process()
+		}
+		for _, x := range w.wires {
+			q := x.queue
+			x.queue = nil
+			slices.SortStableFunc(q, func(a, b flying) int { return cmp.Compare(order(a.f), order(b.f)) })
+			for _, f := range q {
+				if f.f.Type == FrameHello && f.to == w.nodes[0] && w.now < began+50 {
+					x.queue = append(x.queue, f)
+					continue
+				}
+				f.to.in = append(f.to.in, Input{From: f.l, Frame: &f.f})
+			}
+		}
+		if w.now > began+200 {
+			t.Fatal("the first copy waits for a timer")
+		}
+	}
+}
+
+// order is where a frame stands in a delivery that favours the sync stream.
+func order(f Frame) int {
+	if f.Type.Bulk() {
+		return 0
+	}
+	return 1
+}
