@@ -260,7 +260,10 @@ func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	return p.do(ctx, func() { p.capture = true })
+	return p.do(ctx, func() {
+		p.capture = true
+		p.turn(p.ctx)
+	})
 }
 
 // WriteRows makes one transaction of operations on a peer without SQL. schemas describes their tables.
