@@ -36,8 +36,6 @@ const (
 	startCredit = 8
 	moreCredit  = 4
 	maxCredit   = 64
-	// maxServed bounds the sessions served to one link at a time.
-	maxServed = 4
 	// lastPassBytes is what the last pass of a session may hold up the server for; more than that is first
 	// sent in another ordinary pass, at most maxPasses times.
 	lastPassBytes = 1 << 20

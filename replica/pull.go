@@ -21,6 +21,7 @@ type pull struct {
 	id      uint64
 	server  crdt.Origin // the last one
 	movedAt int64
+	cap     hlc.Timestamp // the greatest time that was asked for, of any origin
 
 	cut    crdt.Coverage // the first cut; nil until chunk 0
 	after  *placeBody    // where the stage ends
@@ -30,6 +31,7 @@ type pull struct {
 	bytes  int
 	base   uint64 // chunks staged in earlier sessions
 	credit uint64 // chunks to come before more are asked for
+	run    uint64 // the server's number for the session, from its first chunk
 }
 
 // tickPull gives up a session that does not move, and starts one where it would bring something.
@@ -73,14 +75,18 @@ func (r *Replica) startPull(l *link) {
 	p := r.pull
 	if p == nil || p.cut == nil || !l.known.Includes(p.seen) {
 		p = &pull{told: map[crdt.SchemaRef]*crdt.Schema{}}
+	} else {
+		r.stats.SessionsResumed++
+		if p.server != l.origin {
+			r.stats.SessionsMoved++
+		}
 	}
 	p.active, p.link, p.id, p.server, p.movedAt = true, l.id, r.session, l.origin, r.now.Mono
-	p.base, p.credit = uint64(len(p.chunks)), startCredit
+	p.base, p.credit, p.run = uint64(len(p.chunks)), startCredit, 0
 	r.pull = p
 	l.pullNow = false
-	body := pullBody{
-		Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit,
-	}
+	p.cap = r.limit(true)
+	body := pullBody{Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: p.cap, Credit: startCredit}
 	if p.cut != nil {
 		body.Cut, body.After, body.Seen = vectorOf(p.cut), p.after, vectorOf(p.seen)
 	}
@@ -122,8 +128,12 @@ func (r *Replica) onChunk(l *link, body []byte) error {
 	if p == nil {
 		return nil
 	}
-	if next := uint64(len(p.chunks)) - p.base; c.Seq != next {
-		if c.Seq > next {
+	next := uint64(len(p.chunks)) - p.base
+	if next == 0 {
+		p.run = c.Run
+	}
+	if c.Seq != next || c.Run != p.run {
+		if c.Seq > next && c.Run == p.run {
 			r.breakPull(l, 0) // one was lost; the next session begins after the last that came
 		}
 		return nil
@@ -186,18 +196,31 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if d.Seq != uint64(len(p.chunks))-p.base {
+	if n := uint64(len(p.chunks)) - p.base; d.Seq != n || n > 0 && d.Run != p.run {
 		r.breakPull(l, 0)
 		return nil
 	}
-	r.pull = nil
-	for o, h := range cut {
-		if h > r.coverage[o] && h > r.limit(true) {
-			return fmt.Errorf("%w: DONE claims %s, which is beyond the clock", ErrFrame, h)
-		}
-	}
 	rows, err := r.parseStage(p)
 	if err != nil {
+		return err
+	}
+	ahead := crdt.MaxTime(rows)
+	if ahead > p.cap {
+		return fmt.Errorf("%w: a session holds %s, beyond the %s that was asked for", ErrFrame, ahead, p.cap)
+	}
+	for o, h := range cut {
+		// A head beyond the clock may be claimed where something later has replaced all that is below it.
+		if h > r.coverage[o] && h > r.clock.Last() {
+			ahead = max(ahead, h)
+		}
+	}
+	if ahead > r.limit(true) { // this machine's clock was set back meanwhile
+		r.breakPull(l, 0)
+		l.takesFrom = ahead.Millis() - millis(maxSkew)
+		return nil
+	}
+	r.pull = nil
+	if err := r.learn(offered{known: r.schemas, told: p.told}.used(rows)); err != nil {
 		return err
 	}
 	n, err := r.rows.merge(v, rows, false)
@@ -205,9 +228,8 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 		return err
 	}
 	r.stats.RowsMerged += uint64(n)
-	r.clock.Update(crdt.MaxTime(rows))
+	r.clock.Update(ahead)
 	for o, h := range cut {
-		r.clock.Update(h)
 		r.raise(o, h)
 	}
 	r.becomeReady(l)
@@ -227,10 +249,7 @@ func (r *Replica) parseStage(p *pull) (rows []crdt.RowDelta, err error) {
 		}
 		rows = append(rows, part...)
 	}
-	if t := crdt.MaxTime(rows); t > r.limit(true) {
-		return nil, fmt.Errorf("%w: a session holds %s, which is beyond the clock", ErrFrame, t)
-	}
-	return rows, r.learn(schemas.used(rows))
+	return rows, nil
 }
 
 // becomeReady joins the server's group with the first copy.

@@ -53,6 +53,7 @@ func (r *Replica) pushTo(l *link) {
 			continue
 		} else if p.announce {
 			heads[o] = s.Time
+			r.stats.BlocksAnnounced++
 			announce.Rows += uint64(len(p.block.Rows))
 			announce.Bytes += uint64(len(p.raw))
 			continue
@@ -199,6 +200,9 @@ func (r *Replica) hold(b heldBlock) {
 	h.bytes += len(b.raw)
 	r.held[o] = h
 	r.stats.BlocksHeld++
+	if b.prev == r.coverage[o] {
+		r.stats.BlocksAhead++
+	}
 }
 
 // Due reports whether held blocks can be merged now, for which Release needs a round.

@@ -77,9 +77,14 @@ type Counters struct {
 	BlocksMerged    uint64 // received by push
 	BlocksDuplicate uint64 // received again
 	BlocksHeld      uint64 // received out of order or ahead of the clock
+	BlocksAhead     uint64 // of these: ahead of the clock
 	SessionsPulled  uint64 // finished as client
 	SessionsServed  uint64 // finished as server
 	SessionsBroken  uint64 // given up as client
+	SessionsResumed uint64 // gone on with as client, where a broken one ended
+	SessionsMoved   uint64 // of these: at another server
+	PassesServed    uint64 // as server, beyond the first of each session
+	BlocksAnnounced uint64 // too large to push, or part of a chain
 	RowsMerged      uint64 // rows changed by others
 }
 
@@ -167,6 +172,9 @@ func (r *Replica) IsReady() bool { return r.ready }
 
 // Last returns the greatest stamp time given out or merged.
 func (r *Replica) Last() hlc.Timestamp { return r.clock.Last() }
+
+// Counters returns what happened since the replica was loaded.
+func (r *Replica) Counters() Counters { return r.stats }
 
 // Dirty reports whether there is something to commit.
 func (r *Replica) Dirty() bool { return !r.batch.IsZero() || r.rows.dirty() }

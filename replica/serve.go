@@ -19,6 +19,7 @@ import (
 type served struct {
 	link   *link
 	id     uint64
+	run    uint64 // our own number: a server that lost its memory may be given an old PULL again
 	claims crdt.Coverage
 	credit uint64
 	seq    uint64
@@ -53,8 +54,9 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	l.known = claims.Clone()
 	clear(l.sent)
 	r.learnHeads(l, claims)
+	r.session++
 	s := &served{
-		link: l, id: b.Session, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
+		link: l, id: b.Session, run: r.session, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
 		told: map[*crdt.Schema]struct{}{},
 	}
 	s.caps.own, s.caps.other = b.CapOwn, b.Cap
@@ -72,10 +74,7 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	}
 	s.seen = s.first.Clone()
 	s.startPass(s.first, nil)
-	if n := r.sessionsOf(l); n >= maxServed {
-		r.rejectSession(s, RejectBusy, crdt.Stamp{})
-		return nil
-	}
+	r.dropServed(l) // a client has one session at a time: it has given up the one before
 	r.served = append(r.served, s)
 	return nil
 }
@@ -107,15 +106,6 @@ func (s *served) startPass(cut, before crdt.Coverage) {
 	s.cut, s.skip = cut, s.claims.Clone()
 	s.skip.Add(before)
 	s.pass++
-}
-
-func (r *Replica) sessionsOf(l *link) (n int) {
-	for _, s := range r.served {
-		if s.link == l {
-			n++
-		}
-	}
-	return n
 }
 
 func (r *Replica) dropServed(l *link) {
@@ -182,6 +172,7 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 	for err == nil && done && !s.cut.Includes(r.coverage) {
 		s.startPass(r.coverage.Clone(), s.cut)
 		s.after = Position{}
+		r.stats.PassesServed++
 		if late, err := r.beyond(v, s); err != nil || late {
 			return late, err
 		}
@@ -190,7 +181,7 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 	if err != nil || !done {
 		return false, err
 	}
-	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, vectorOf(s.cut)}))
+	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, vectorOf(s.cut), s.run}))
 	r.stats.SessionsServed++
 	return true, nil
 }
@@ -210,7 +201,7 @@ func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
 
 // chunk sends the next piece of the pass and reports whether the pass is over.
 func (r *Replica) chunk(v View, s *served) (done bool, err error) {
-	f := filler{r: r, s: s, body: chunkBody{Session: s.id, Seq: s.seq}}
+	f := filler{r: r, s: s, body: chunkBody{Session: s.id, Seq: s.seq, Run: s.run}}
 	if err := v.Changed(s.cut, s.skip, s.after, f.take); err != nil {
 		return false, err
 	}

@@ -113,6 +113,9 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 		l.known = crdt.Coverage{} // the other side may have been set back
 		l.heardAt = r.now.Mono
 	}
+	if h.Ready && !l.ready {
+		r.sendHello(l, false) // the HELLO that said so was lost
+	}
 	r.learnHeads(l, heads)
 	if r.level(l) {
 		l.lagging = false
@@ -189,7 +192,7 @@ func (r *Replica) Tick(now Instant) {
 			}
 		case now.Mono-l.sentAt >= millis(digestEvery):
 			hash := r.coverageHash()
-			r.send(l, FrameHeads, encodeBody(headsBody{Hash: hash[:]}))
+			r.send(l, FrameHeads, encodeBody(headsBody{Hash: hash[:], Ready: r.ready}))
 		}
 		r.seeBehind(l)
 	}

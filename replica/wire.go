@@ -61,12 +61,14 @@ type chunkBody struct {
 	After   *placeBody `cbor:"5,keyasint,omitempty"`
 	Seen    vector     `cbor:"6,keyasint,omitempty"` // heads of the server that rose since the chunk before
 	Delta   []byte     `cbor:"7,keyasint"`
+	Run     uint64     `cbor:"8,keyasint"` // the server's own number for the session
 }
 
 type doneBody struct {
 	Session uint64 `cbor:"1,keyasint"`
 	Seq     uint64 `cbor:"2,keyasint"` // how many chunks came before
 	Cut     vector `cbor:"3,keyasint"` // may be claimed once all chunks are merged
+	Run     uint64 `cbor:"4,keyasint"`
 }
 
 type headsBody struct {
@@ -74,6 +76,7 @@ type headsBody struct {
 	Hash  []byte `cbor:"2,keyasint,omitempty"` // of all heads, 16 bytes
 	All   bool   `cbor:"3,keyasint,omitempty"` // Heads is every head
 	Want  bool   `cbor:"4,keyasint,omitempty"` // answer with all of yours
+	Ready bool   `cbor:"5,keyasint,omitempty"` // I hold my first copy, as my last HELLO said or should have
 }
 
 type creditBody struct {
