@@ -1,0 +1,258 @@
+package sim
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// The checkers, one for each promise that a single machine can break. Those about all machines together
+// are in run.go.
+
+// committed looks at a batch that has just become durable, before anything of it is sent.
+func (w *World) committed(m *machine, b replica.Batch, own [][]crdt.Op) {
+	m.doubt = nil
+	if !b.Origin.IsZero() {
+		m.copied = false
+	}
+	if b.IsZero() {
+		return
+	}
+	w.stats.Commits++
+	for _, c := range b.Rows {
+		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+		w.hash([]byte(c.Key.Encoded()))
+		if old := m.rows[k]; !grew(old, c.New) {
+			w.violate("P8", "%s: row %s went from %s to %s", m.name(), k, old, c.New)
+		}
+		m.rows[k] = c.New
+	}
+	w.wrote(m, b, own)
+	w.claims(m, b.Heads)
+	w.wholeOrAbsent(m, b)
+}
+
+// wrote tells the oracle of the local transactions in a batch, and checks their stamps. Those of one drain
+// follow each other without a gap, because they have one wall time.
+func (w *World) wrote(m *machine, b replica.Batch, own [][]crdt.Op) {
+	for i, ops := range own {
+		s := crdt.Stamp{Origin: m.writer, Time: b.Heads[m.writer] - hlc.Timestamp(len(own)-1-i)}
+		w.stats.Txns++
+		if err := w.oracle.add(s, ops); err != nil {
+			w.violate("P9", "%s: %v", m.name(), err)
+		}
+		if m.claimed.Max() >= s.Time {
+			w.violate("P9", "%s: its transaction %s is not after what it had seen: %s", m.name(), s, m.claimed)
+		}
+	}
+}
+
+// claims checks that what a machine newly claims is there: claimed implies state dominates.
+func (w *World) claims(m *machine, heads crdt.Coverage) {
+	for _, o := range heads.Origins() {
+		h := heads[o]
+		if h < m.claimed[o] {
+			w.violate("P8", "%s: its head of %s went back", m.name(), o.Short())
+		}
+		w.checkClock(m, o, h)
+		if !w.oracle.written(o, h) {
+			w.violate("P5", "%s claims %s@%s, which nobody wrote", m.name(), h, o.Short())
+		}
+		for _, t := range w.oracle.between(o, m.claimed[o], h) {
+			t.lost = false
+			for _, op := range t.ops {
+				k := replica.RowKey{Table: op.Table, Key: op.Key}
+				if row := m.rows[k]; !holds(row, write{t, op}) {
+					w.violate("claims", "%s claims %s and lacks its %s of %s: it has %s", m.name(), t.stamp, op.Kind, k, row)
+				}
+			}
+		}
+		m.claimed[o] = h
+	}
+}
+
+// wholeOrAbsent checks that no part of a transaction is there without the whole.
+func (w *World) wholeOrAbsent(m *machine, b replica.Batch) {
+	var buf [8]crdt.Stamp
+	for _, c := range b.Rows {
+		for _, s := range c.New.Stamps(buf[:0]) {
+			if !m.claimed.Covers(s) {
+				w.violate("P6", "%s shows a part of transaction %s in %s %s without the rest", m.name(), s, c.Schema.Table, c.Key)
+			}
+		}
+	}
+}
+
+// found looks at what a machine finds when it starts: all that it had committed, and of a commit whose
+// outcome was unknown everything or nothing.
+func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, claimed crdt.Coverage) {
+	if d := m.doubt; d != nil {
+		m.doubt = nil
+		if same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed) {
+			w.mark("unknown commit was kept")
+			w.committed(m, *d, m.unsure)
+		} else {
+			w.mark("unknown commit was lost")
+		}
+	}
+	if !same(claimed, m.claimed) {
+		w.violate("P3", "%s: its coverage was %s and is %s after the start", m.name(), m.claimed, claimed)
+	}
+	for k, row := range m.rows {
+		if got := rows[k]; !got.Equal(row) {
+			w.violate("P3", "%s: its row %s was %s and is %s after the start", m.name(), k, row, got)
+		}
+	}
+	for k, row := range rows {
+		if _, ok := m.rows[k]; !ok && !row.IsZero() {
+			w.violate("P3", "%s: its row %s appears from nowhere: %s", m.name(), k, row)
+		}
+	}
+}
+
+func with(c, d crdt.Coverage) crdt.Coverage {
+	c = c.Clone()
+	c.Add(d)
+	return c
+}
+
+func same(a, b crdt.Coverage) bool { return a.Includes(b) && b.Includes(a) }
+
+// checkSend checks that nothing is told that is not durable.
+func (w *World) checkSend(m *machine, f replica.Frame) {
+	if f.Type != replica.FrameBlocks || f.More || f.Zstd {
+		return
+	}
+	for s := range blocksOf(f.Body) {
+		if !m.claimed.Covers(s) {
+			w.violate("P5", "%s sends %s, which it has not committed", m.name(), s)
+		}
+	}
+}
+
+// checkClose checks that honest peers are not refused.
+func (w *World) checkClose(m *machine, l replica.LinkID, reason error) {
+	w.mark("link refused")
+	if !w.damaged && !w.forked {
+		w.violate("P2", "%s closes link %d to an honest peer: %v", m.name(), l, reason)
+	}
+}
+
+// checkClock checks that nobody takes a stamp too far ahead of his own clock.
+func (w *World) checkClock(m *machine, o crdt.Origin, h hlc.Timestamp) {
+	limit := hlc.FromMillis(m.instant().Wall+skewLimit.Milliseconds()) | 0xffff
+	if o != m.core.Origin() && h > limit && h > m.claimed.Max() {
+		w.violate("P10", "%s takes %s@%s at %s by its own clock", m.name(), h, o.Short(), hlc.FromMillis(m.instant().Wall))
+	}
+}
+
+// blocksOf yields the stamps of the blocks in a frame.
+func blocksOf(body []byte) func(func(crdt.Stamp) bool) {
+	return func(yield func(crdt.Stamp) bool) {
+		for len(body) > 0 {
+			n, size := binary.Uvarint(body)
+			if size <= 0 || n > uint64(len(body)-size) {
+				return
+			}
+			s, _, err := crdt.ParseBlockHead(string(body[size : size+int(n)]))
+			if err != nil || !yield(s) {
+				return
+			}
+			body = body[size+int(n):]
+		}
+	}
+}
+
+// watch turns what the replica counts into marks.
+func (w *World) watch(m *machine) {
+	c, seen := m.core.Counters(), &m.counted
+	for _, x := range []struct {
+		what     string
+		now, was uint64
+	}{
+		{"block out of order held back", c.BlocksHeld - c.BlocksAhead, seen.BlocksHeld - seen.BlocksAhead},
+		{"block ahead of the clock held back", c.BlocksAhead, seen.BlocksAhead},
+		{"session broken", c.SessionsBroken, seen.SessionsBroken},
+		{"session resumed at the same server", c.SessionsResumed - c.SessionsMoved, seen.SessionsResumed - seen.SessionsMoved},
+		{"session resumed elsewhere", c.SessionsMoved, seen.SessionsMoved},
+		{"session served in several passes", c.PassesServed, seen.PassesServed},
+		{"transaction announced", c.BlocksAnnounced, seen.BlocksAnnounced},
+	} {
+		if x.now > x.was {
+			w.mark(x.what)
+		}
+	}
+	if !m.core.IsReady() && c.SessionsBroken > seen.SessionsBroken {
+		w.mark("first copy broken off")
+	}
+	*seen = c
+}
+
+// lose takes note that a database is gone: what no other has any more is owed by nobody.
+func (w *World) lose() {
+	kept := crdt.Coverage{}
+	for _, m := range w.machines {
+		if !m.gone {
+			kept.Add(m.claimed)
+		}
+	}
+	for o, list := range w.oracle.byOrigin {
+		for _, t := range slices.Backward(list) {
+			if t.stamp.Time <= kept[o] {
+				break
+			}
+			t.lost = true
+		}
+	}
+}
+
+// alive returns the machines that take part to the end.
+func (w *World) alive() (out []*machine) {
+	for _, m := range w.machines {
+		if !m.gone {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// agreed reports whether all machines hold the same, and all that is owed.
+func (w *World) agreed() bool {
+	all := w.alive()
+	want := crdt.Coverage{}
+	for o, list := range w.oracle.byOrigin {
+		for _, t := range slices.Backward(list) {
+			if !t.lost {
+				want[o] = t.stamp.Time
+				break
+			}
+		}
+	}
+	return !slices.ContainsFunc(all, func(m *machine) bool {
+		return m.core == nil || !m.core.IsReady() || !same(m.claimed, want)
+	})
+}
+
+// checkRows compares every row of every machine with the oracle.
+func (w *World) checkRows() {
+	keys := slices.SortedFunc(maps.Keys(w.oracle.byRow), replica.RowKey.Compare)
+	for _, k := range keys {
+		e := w.oracle.row(k, func(t *txn) bool { return !t.lost })
+		for _, m := range w.alive() {
+			if d := e.differs(m.rows[k]); d != "" {
+				w.violate("P1", "%s: row %s %s", m.name(), k, d)
+			}
+		}
+	}
+	for _, m := range w.alive() {
+		for k, row := range m.rows {
+			if len(w.oracle.byRow[k]) == 0 && row.Alive() {
+				w.violate("P1", "%s: row %s was written by nobody: %s", m.name(), k, row)
+			}
+		}
+	}
+}

@@ -1,0 +1,30 @@
+package sim
+
+import "time"
+
+// Every bound of this package, with its reason.
+const (
+	// maxReplicas keeps a mistyped case from filling the memory.
+	maxReplicas = 1000
+	// maxCaseLine holds a transaction of thousands of rows.
+	maxCaseLine = 4 << 20
+	// maxPad keeps a value within what a block may push several times over.
+	maxPad = 1 << 20
+	// clogRoom is how many frames wait on a link that has stopped, before its sender is told that it lags.
+	clogRoom = 20
+	// recordFrames is how many frames of a link are kept to be replayed.
+	recordFrames = 64
+	// roundLength is the period of the slow digest, in which promises about convergence are counted.
+	roundLength = 5 * time.Second
+	// roundsToConverge is how many rounds replicas have after the last fault, for each hop between the two
+	// farthest; see the promise of liveness in docs/SIMULATION.md.
+	roundsToConverge = 10
+	// quietFor is how long replicas are watched after they agree.
+	quietFor = 30 * time.Second
+	// reconnectAfter is how long a lost link takes to come up again.
+	reconnectAfter = 300 * time.Millisecond
+	// retryAfter is how long a machine waits before it opens its store again after an error.
+	retryAfter = 100 * time.Millisecond
+	// skewLimit is the promise about clocks: nobody takes a stamp further ahead of his own wall clock.
+	skewLimit = 10 * time.Minute
+)

@@ -1,0 +1,361 @@
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// machine is one computer with a replica on it.
+type machine struct {
+	w      *World
+	id     int
+	clock  wallClock
+	medium Medium
+	edges  map[replica.LinkID]*edge
+
+	store   replica.Store
+	core    *replica.Replica // nil: stopped, or waiting to load again
+	running bool
+	gone    bool // for ever
+	founder bool
+	copied  bool        // the medium is a copy or was set back: a new origin is due
+	writer  crdt.Origin // under which it writes
+	lives   uint64
+	columns int // of the tables, as this machine knows them
+	in      []replica.Input
+	busy    int64 // until then it does nothing: it is paused, or its disk is slow
+	slow    int64 // what a commit takes, until slowEnd
+	slowEnd int64
+	wakeAt  int64
+	pending bool // a run is due
+	backup  *saved
+
+	rows    map[replica.RowKey]crdt.Row // as committed; what a reader would see
+	claimed crdt.Coverage               // as committed
+	writing [][]crdt.Op                 // the local transaction on its way
+	doubt   *replica.Batch              // a commit whose outcome is unknown
+	unsure  [][]crdt.Op                 // the local transaction in it
+	counted replica.Counters            // of them, those turned into marks
+}
+
+// saved is a medium set aside, with what was committed on it.
+type saved struct {
+	medium  Medium
+	rows    map[replica.RowKey]crdt.Row
+	claimed crdt.Coverage
+}
+
+func (m *machine) name() string { return fmt.Sprintf("m%d", m.id) }
+
+func (m *machine) up() bool { return m.running && !m.gone }
+
+// lag is how much later than computed its frames leave, because its disk is slow.
+func (m *machine) lag() int64 {
+	if m.w.now < m.slowEnd {
+		return m.slow
+	}
+	return 0
+}
+
+func (m *machine) instant() replica.Instant {
+	return replica.Instant{Wall: m.clock.read(m.w.now), Mono: m.w.now}
+}
+
+// id16 is a made-up id, different for each purpose, machine and life.
+func (m *machine) id16(purpose uint64) (id [16]byte) {
+	h := mix(m.w.c.Seed ^ purpose<<56 ^ uint64(m.id)<<32 ^ m.lives)
+	binary.BigEndian.PutUint64(id[:], h|1)
+	binary.BigEndian.PutUint64(id[8:], mix(h))
+	return id
+}
+
+// start turns the machine on.
+func (m *machine) start() {
+	if m.gone || m.running {
+		return
+	}
+	m.running = true
+	m.load()
+}
+
+// load makes the core from what is durable, at a start and after every failure.
+func (m *machine) load() {
+	m.lives++
+	m.core, m.in, m.counted, m.pending = nil, nil, replica.Counters{}, false
+	err := m.open()
+	if err == nil {
+		m.w.trace("load", m, m.core.Origin().Short())
+		for id, e := range m.links() {
+			m.in = append(m.in, replica.Input{Up: &replica.LinkUp{Link: id, Peer: e.ends[1-e.index(m)].name()}})
+		}
+		m.schedule(m.w.now)
+		for _, e := range m.w.edgesOf(m) {
+			m.w.dial(e)
+		}
+		return
+	}
+	m.failed(fmt.Errorf("load: %w", err))
+}
+
+func (m *machine) open() (err error) {
+	if m.store, err = m.medium.Open(); err != nil {
+		return err
+	}
+	cfg := replica.Config{
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache,
+		SessionSeed: m.lives << 32,
+	}
+	if m.founder {
+		cfg.NewGroup = replica.GroupID{1}
+	}
+	var st replica.State
+	rows := map[replica.RowKey]crdt.Row{}
+	err = m.store.Read(context.Background(), func(v replica.View) (err error) {
+		if st, err = v.Load(); err != nil {
+			return err
+		}
+		for _, t := range tableNames {
+			if err := v.Scan(t, func(part []replica.RowState) bool {
+				for _, r := range part {
+					rows[r.RowKey] = r.Row
+				}
+				return true
+			}); err != nil {
+				return err
+			}
+		}
+		m.core, err = replica.New(cfg, v)
+		return err
+	})
+	if err != nil {
+		m.core = nil
+		return err
+	}
+	m.w.found(m, rows, st.Coverage)
+	m.writer = m.core.Origin()
+	return nil
+}
+
+// links returns the machine's links that are up, in order.
+func (m *machine) links() func(func(replica.LinkID, *edge) bool) {
+	return func(yield func(replica.LinkID, *edge) bool) {
+		for _, id := range slices.Sorted(maps.Keys(m.edges)) {
+			if !yield(id, m.edges[id]) {
+				return
+			}
+		}
+	}
+}
+
+// crash stops the machine: everything in memory is lost, and what was not synced may be.
+func (m *machine) crash() {
+	if !m.running {
+		return
+	}
+	m.w.trace("crash", m, "")
+	m.running, m.core, m.in = false, nil, nil
+	m.medium.Crash(rng(m.w.c.Seed, 0xc4a5, uint64(m.id), m.lives))
+	for _, e := range m.w.edgesOf(m) {
+		m.w.disconnect(e)
+	}
+}
+
+// input hands something to the replica, which takes it in as soon as the machine runs.
+func (m *machine) input(in replica.Input) {
+	if m.core == nil {
+		return
+	}
+	m.in = append(m.in, in)
+	m.schedule(m.w.now)
+}
+
+// schedule lets the machine run at a moment, or when it is free.
+func (m *machine) schedule(at int64) {
+	at = max(at, m.busy, m.w.now)
+	if m.pending && m.wakeAt <= at {
+		return
+	}
+	m.pending, m.wakeAt = true, at
+	m.w.at(at, func() {
+		if !m.pending || m.wakeAt != m.w.now || m.core == nil {
+			return
+		}
+		if m.w.now < m.busy {
+			m.pending = false
+			m.schedule(m.busy)
+			return
+		}
+		m.pending = false
+		m.run()
+	})
+}
+
+// run is one round.
+func (m *machine) run() {
+	in := m.in
+	m.in = nil
+	m.process(in)
+	if m.core != nil {
+		m.schedule(m.core.Wake())
+	}
+}
+
+func (m *machine) process(in []replica.Input) {
+	defer func() {
+		if r := recover(); r != nil {
+			m.w.violate("P17", "%s panics: %v", m.name(), r)
+		}
+	}()
+	err := replica.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), false, in, m)
+	m.w.trace("run", m, "")
+	var fork *replica.ForkError
+	switch {
+	case err == nil:
+		m.w.watch(m)
+	case errors.As(err, &fork):
+		m.w.mark("fork found")
+		m.copied = true
+		m.load()
+	default:
+		m.failed(err)
+	}
+}
+
+// failed throws the core away. The machine stops where its disk did, else it loads again after a pause.
+func (m *machine) failed(err error) {
+	m.core, m.in = nil, nil
+	m.w.trace("failed", m, err.Error())
+	if errors.Is(err, errStopped) {
+		m.w.mark("stopped in a commit")
+		m.crash()
+		m.w.after(1000, m.start)
+		return
+	}
+	if !errors.Is(err, errIO) && !errors.Is(err, errFull) {
+		m.w.violate("P16", "%s: its store fails without a fault: %v", m.name(), err)
+		return
+	}
+	m.w.mark("store failed")
+	lives := m.lives
+	m.w.after(retryAfter.Milliseconds(), func() {
+		if m.running && m.core == nil && m.lives == lives {
+			m.load()
+		}
+	})
+}
+
+// write makes a local transaction, as programs on the machine would.
+func (m *machine) write(groups [][]Op) {
+	if m.core == nil || !m.core.IsReady() || m.w.now < m.busy {
+		return
+	}
+	d := replica.Drain{}
+	for _, t := range tableNames {
+		d.Schemas = append(d.Schemas, tables[t][m.columns-firstColumns])
+	}
+	var ops [][]crdt.Op
+	for _, g := range groups {
+		var out []crdt.Op
+		for _, op := range g {
+			if o, ok := op.operation(m.rows[rowKey(op.Table, op.Key)], m.columns); ok {
+				out = append(out, o)
+			}
+		}
+		if len(out) > 0 {
+			ops = append(ops, out)
+			d.Groups = append(d.Groups, replica.Group{WallMillis: m.instant().Wall, Ops: out})
+		}
+	}
+	if len(ops) == 0 {
+		return
+	}
+	m.writing = ops
+	m.process([]replica.Input{{Write: &d}})
+	m.writing = nil
+	if m.core != nil {
+		m.schedule(m.core.Wake())
+	}
+}
+
+// Send, CloseLink and Show carry out what the replica wants done.
+
+// Send sends a frame.
+func (m *machine) Send(l replica.LinkID, f replica.Frame) {
+	m.w.checkSend(m, f)
+	if e := m.edges[l]; e != nil {
+		m.w.send(e, e.index(m), f)
+	}
+}
+
+// CloseLink closes a link.
+func (m *machine) CloseLink(l replica.LinkID, reason error) {
+	m.w.checkClose(m, l, reason)
+	if e := m.edges[l]; e != nil {
+		m.w.disconnect(e)
+	}
+}
+
+// Show is told of committed rows; the store's watcher has looked at them already.
+func (m *machine) Show(replica.Batch) {}
+
+// watched is a machine's store with the checkers at its commits.
+type watched struct {
+	replica.Store
+	m *machine
+}
+
+func (s watched) Begin(ctx context.Context) (replica.Round, error) {
+	r, err := s.Store.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return watchedRound{r, s.m}, nil
+}
+
+type watchedRound struct {
+	replica.Round
+	m *machine
+}
+
+// Commit commits, and has the outcome checked before anything is sent.
+func (r watchedRound) Commit(b replica.Batch) error {
+	m := r.m
+	own := m.writing
+	if err := r.Round.Commit(b); err != nil {
+		b.Rows = slices.Clone(b.Rows)
+		b.Heads = maps.Clone(b.Heads)
+		m.doubt, m.unsure = &b, own
+		return err
+	}
+	m.w.committed(m, b, own)
+	return nil
+}
+
+// wallClock is a machine's wall clock, which may be wrong.
+type wallClock struct {
+	offset  int64 // milliseconds ahead of true time
+	drift   int64 // thousandths
+	since   int64 // true time when the drift began
+	frozen  int64 // true time at which it stopped; 0: it runs
+	frozenN int64 // until
+}
+
+func (c *wallClock) read(now int64) int64 {
+	if c.frozen > 0 && now < c.frozenN {
+		now = c.frozen
+	}
+	return max(now+c.offset+(now-c.since)*c.drift/1000, 0)
+}
+
+// settle folds the drift so far into the offset.
+func (c *wallClock) settle(now int64) {
+	c.offset += (now - c.since) * c.drift / 1000
+	c.since = now
+}

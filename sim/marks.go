@@ -1,0 +1,47 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Marks count interesting states that a run came by. A soak that never sees one of Wanted proves less than it
+// seems to, and fails.
+type Marks map[string]int
+
+// Wanted are the states that a soak of the whole swarm must come by.
+var Wanted = []string{
+	"block ahead of the clock held back", "block out of order held back", "clock drift", "clock freeze", "clock jump", "cloned",
+	"damaged frame refused", "first copy broken off", "link refused", "message doubled", "message lost", "queue overflow", "restored a backup",
+	"session broken", "session resumed at the same server", "session resumed elsewhere", "session served in several passes",
+	"stopped in a commit", "store failed", "stream replayed", "transaction announced", "unknown commit was kept", "unknown commit was lost", "wiped",
+}
+
+func (w *World) mark(what string) { w.marks[what]++ }
+
+// Add takes in the marks of another run.
+func (m Marks) Add(o Marks) {
+	for k, n := range o {
+		m[k] += n
+	}
+}
+
+// Missing returns what of Wanted was never come by.
+func (m Marks) Missing() (out []string) {
+	for _, k := range Wanted {
+		if m[k] == 0 {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// String lists the marks, one a line.
+func (m Marks) String() string {
+	s := ""
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		s += fmt.Sprintf("%10d  %s\n", m[k], k)
+	}
+	return s
+}
