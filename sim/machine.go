@@ -328,6 +328,7 @@ type watchedRound struct {
 func (r watchedRound) Commit(b replica.Batch) error {
 	m := r.m
 	own := m.writing
+	m.w.checkClock(m, b.Heads)
 	if err := r.Round.Commit(b); err != nil {
 		b.Rows = slices.Clone(b.Rows)
 		b.Heads = maps.Clone(b.Heads)

@@ -1,0 +1,498 @@
+package dsstore
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// Store is a replica.Store on a go-datastore. Use it from one goroutine at a time.
+type Store struct {
+	ds     ds.Batching
+	number uint64 // of the last commit
+	meta   meta
+	// What is small and always needed is held in memory.
+	origins map[crdt.Origin]*origin
+	byNum   []*origin // number n at n-1
+	tables  map[string]*table
+	schemas []*crdt.Schema
+	broken  error // a commit failed: what it left behind is known after the next open only
+}
+
+type meta struct {
+	origin crdt.Origin
+	group  replica.GroupID
+	ready  bool
+}
+
+type origin struct {
+	id      crdt.Origin
+	number  uint64
+	head    hlc.Timestamp
+	buckets []uint64 // of the index, sorted; some may be empty
+}
+
+// table numbers the columns of a table, in the order in which they were learnt.
+type table struct {
+	name string
+	key  []string
+	cols *crdt.Columns
+}
+
+// Open opens the replica kept on d, or begins a new one. d stays the caller's, who closes it after the Store.
+func Open(ctx context.Context, d ds.Batching) (*Store, error) {
+	s := &Store{ds: d, origins: map[crdt.Origin]*origin{}, tables: map[string]*table{}}
+	if err := s.recover(ctx); err != nil {
+		return nil, fmt.Errorf("dsstore: open: %w", err)
+	}
+	for _, load := range []func(context.Context) error{s.loadMeta, s.loadOrigins, s.loadTables, s.loadSchemas, s.loadBuckets} {
+		if err := load(ctx); err != nil {
+			return nil, fmt.Errorf("dsstore: open: %w", err)
+		}
+	}
+	return s, nil
+}
+
+var metaKey = ds.RawKey("/m")
+
+func recordKey(number uint64) ds.Key { return ds.RawKey(fmt.Sprintf("/j/%d", number%2)) }
+
+// recover carries out the last two commits again, the older first. A record that is damaged was never finished, unless
+// its commit has left traces.
+func (s *Store) recover(ctx context.Context) error {
+	type record struct {
+		number  uint64
+		changes []change
+	}
+	var records []record
+	torn := false
+	for _, key := range []ds.Key{recordKey(0), recordKey(1)} {
+		sealed, err := s.ds.Get(ctx, key)
+		if errors.Is(err, ds.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		body, err := unseal(key, sealed)
+		if err != nil {
+			torn = true
+			continue
+		}
+		number, body, ok := cutNumber(body)
+		if !ok {
+			return damaged(key, "it has no number")
+		}
+		changes, err := parseChanges(key, body)
+		if err != nil {
+			return err
+		}
+		records = append(records, record{number, changes})
+	}
+	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.number, b.number) })
+	for _, r := range records {
+		if err := s.apply(ctx, r.changes); err != nil {
+			return err
+		}
+		s.number = r.number
+	}
+	if len(records) == 0 && !torn {
+		return nil
+	}
+	return s.checkNumber(ctx, torn)
+}
+
+// checkNumber compares the last commit record with the last commit that left traces.
+func (s *Store) checkNumber(ctx context.Context, torn bool) error {
+	applied, err := s.loadNumber(ctx)
+	if err != nil {
+		return err
+	}
+	if applied > s.number {
+		return fmt.Errorf("%w (commit %d has left traces, and its record is damaged: %v)", ErrCorrupt, applied, torn)
+	}
+	return s.ds.Sync(ctx, ds.RawKey("/"))
+}
+
+func (s *Store) loadNumber(ctx context.Context) (uint64, error) {
+	b, err := s.get(ctx, metaKey)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	n, _, ok := cutNumber(b)
+	if !ok {
+		return 0, damaged(metaKey, "it has no number")
+	}
+	return n, nil
+}
+
+// apply carries out the changes of a commit.
+func (s *Store) apply(ctx context.Context, changes []change) error {
+	b, err := s.ds.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.value == nil {
+			err = b.Delete(ctx, c.key)
+		} else {
+			err = b.Put(ctx, c.key, c.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return b.Commit(ctx)
+}
+
+// get reads a record, nil where there is none.
+func (s *Store) get(ctx context.Context, key ds.Key) ([]byte, error) {
+	sealed, err := s.ds.Get(ctx, key)
+	if errors.Is(err, ds.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return unseal(key, sealed)
+}
+
+// each calls f for every record below a prefix, in order of the keys where ordered, until f returns false.
+func (s *Store) each(ctx context.Context, prefix string, ordered bool, f func(key ds.Key, record []byte) (bool, error)) error {
+	q := query.Query{Prefix: prefix}
+	if ordered {
+		q.Orders = []query.Order{query.OrderByKey{}}
+	}
+	res, err := s.ds.Query(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer res.Close()
+	for {
+		r, ok := res.NextSync()
+		if !ok {
+			return nil
+		}
+		if r.Error != nil {
+			return r.Error
+		}
+		key := ds.RawKey(r.Key)
+		record, err := unseal(key, r.Value)
+		if err != nil {
+			return err
+		}
+		if more, err := f(key, record); err != nil || !more {
+			return err
+		}
+	}
+}
+
+func (m meta) record(number uint64) []byte {
+	b := binary.AppendUvarint(nil, number)
+	b = append(b, m.origin[:]...)
+	b = append(b, m.group[:]...)
+	if m.ready {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func (s *Store) loadMeta(ctx context.Context) error {
+	b, err := s.get(ctx, metaKey)
+	if err != nil || b == nil {
+		return err
+	}
+	_, b, ok := cutNumber(b)
+	if !ok || len(b) != 33 {
+		return damaged(metaKey, "it has another length")
+	}
+	s.meta = meta{crdt.Origin(b[:16]), replica.GroupID(b[16:32]), b[32] == 1}
+	return nil
+}
+
+func originKey(n uint64) ds.Key { return ds.RawKey(fmt.Sprintf("/v/%08x", n)) }
+
+func (s *Store) loadOrigins(ctx context.Context) error {
+	return s.each(ctx, "/v", true, func(key ds.Key, b []byte) (bool, error) {
+		if len(b) != 24 || key != originKey(uint64(len(s.byNum)+1)) {
+			return false, damaged(key, "it is not the next origin")
+		}
+		o := &origin{id: crdt.Origin(b[:16]), number: uint64(len(s.byNum) + 1), head: hlc.Timestamp(binary.BigEndian.Uint64(b[16:]))}
+		s.byNum, s.origins[o.id] = append(s.byNum, o), o
+		return true, nil
+	})
+}
+
+func (o *origin) record() []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 24), o.id[:]...), uint64(o.head))
+}
+
+func tableKey(name string) ds.Key { return ds.RawKey("/t/" + escape.Replace(name)) }
+
+func (t *table) record() []byte {
+	b := binary.AppendUvarint(appendText(nil, t.name), uint64(len(t.key)))
+	for _, c := range slices.Concat(t.key, t.cols.Names()) {
+		b = appendText(b, c)
+	}
+	return b
+}
+
+func (s *Store) loadTables(ctx context.Context) error {
+	return s.each(ctx, "/t", false, func(key ds.Key, b []byte) (bool, error) {
+		t := &table{}
+		var ok bool
+		var parts uint64
+		if t.name, b, ok = cutText(b); ok {
+			parts, b, ok = cutNumber(b)
+		}
+		var names []string
+		for ok && len(b) > 0 {
+			var name string
+			name, b, ok = cutText(b)
+			names = append(names, name)
+		}
+		if !ok || parts > uint64(len(names)) {
+			return false, damaged(key, "it ends early")
+		}
+		t.key, t.cols = names[:parts:parts], crdt.NewColumns(names[parts:])
+		s.tables[t.name] = t
+		return true, nil
+	})
+}
+
+func schemaKey(n int) ds.Key { return ds.RawKey(fmt.Sprintf("/s/%08x", n)) }
+
+func (s *Store) loadSchemas(ctx context.Context) error {
+	return s.each(ctx, "/s", true, func(key ds.Key, b []byte) (bool, error) {
+		schema, err := crdt.ParseSchema(b)
+		if err != nil {
+			return false, damaged(key, err)
+		}
+		s.schemas = append(s.schemas, schema)
+		return true, nil
+	})
+}
+
+// loadBuckets learns which buckets of the index there are.
+func (s *Store) loadBuckets(ctx context.Context) error {
+	res, err := s.ds.Query(ctx, query.Query{Prefix: "/i", KeysOnly: true})
+	if err != nil {
+		return err
+	}
+	defer res.Close()
+	for {
+		r, ok := res.NextSync()
+		if !ok {
+			return nil
+		}
+		if r.Error != nil {
+			return r.Error
+		}
+		n, h, _, err := parseRefKey(r.Key)
+		if err != nil {
+			return err
+		}
+		o, ok := s.numbered(n)
+		if !ok {
+			return fmt.Errorf("%w (key %q names no origin)", ErrCorrupt, r.Key)
+		}
+		o.addBucket(bucketOf(h))
+	}
+}
+
+func (o *origin) addBucket(b uint64) {
+	if i, found := slices.BinarySearch(o.buckets, b); !found {
+		o.buckets = slices.Insert(o.buckets, i, b)
+	}
+}
+
+func (s *Store) numbered(n uint64) (*origin, bool) {
+	if n == 0 || n > uint64(len(s.byNum)) {
+		return nil, false
+	}
+	return s.byNum[n-1], true
+}
+
+// Origin and Number are the dictionary of stored rows.
+
+// Origin returns the origin of a number.
+func (s *Store) Origin(n uint64) (crdt.Origin, bool) {
+	o, ok := s.numbered(n)
+	if !ok {
+		return crdt.Origin{}, false
+	}
+	return o.id, true
+}
+
+// Begin opens a round. Nobody else writes the store, so that it does not wait.
+func (s *Store) Begin(ctx context.Context) (replica.Round, error) {
+	if s.broken != nil {
+		return nil, fmt.Errorf("dsstore: open the store again: %w", s.broken)
+	}
+	return &round{view: view{s, ctx}, index: map[ds.Key][]byte{}}, nil
+}
+
+// Read calls f with a view of the committed state.
+func (s *Store) Read(ctx context.Context, f func(replica.View) error) error {
+	if s.broken != nil {
+		return fmt.Errorf("dsstore: open the store again: %w", s.broken)
+	}
+	return f(view{s, ctx})
+}
+
+// Close does nothing: the datastore is the caller's.
+func (s *Store) Close() error { return nil }
+
+// view reads the committed state.
+type view struct {
+	*Store
+	ctx context.Context
+}
+
+// Load returns what is held in memory.
+func (v view) Load() (replica.State, error) {
+	st := replica.State{Origin: v.meta.origin, Group: v.meta.group, Ready: v.meta.ready, Coverage: crdt.Coverage{}, Schemas: slices.Clone(v.schemas)}
+	for _, o := range v.byNum {
+		if o.head > 0 {
+			st.Coverage[o.id] = o.head
+		}
+	}
+	return st, nil
+}
+
+// Rows reads rows by key.
+func (v view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
+	out := make([]crdt.Row, len(keys))
+	for i, k := range keys {
+		key := rowKey(k)
+		b, err := v.get(v.ctx, key)
+		if err == nil && b != nil {
+			out[i], err = v.parseRow(key, k.Table, b)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dsstore: read %s: %w", k, err)
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) parseRow(key ds.Key, tbl string, b []byte) (crdt.Row, error) {
+	t := s.tables[tbl]
+	n, b, ok := cutNumber(b)
+	o, known := s.numbered(n)
+	if t == nil || !ok || !known || len(b) < 8 {
+		return crdt.Row{}, damaged(key, "its table or origin is not known")
+	}
+	base := crdt.Stamp{Time: hlc.Timestamp(binary.BigEndian.Uint64(b)), Origin: o.id}
+	row, err := crdt.ParseRow(base, string(b[8:]), s, t.cols)
+	if err != nil {
+		return crdt.Row{}, damaged(key, err)
+	}
+	return row, nil
+}
+
+// Scan calls yield for every row of a table.
+func (v view) Scan(tbl string, yield func([]replica.RowState) bool) error {
+	var page []replica.RowState
+	stopped := false
+	err := v.each(v.ctx, rowPrefix(tbl), false, func(key ds.Key, b []byte) (bool, error) {
+		k, err := parseRowKey(tbl, key.String())
+		if err != nil {
+			return false, err
+		}
+		row, err := v.parseRow(key, tbl, b)
+		if err != nil {
+			return false, err
+		}
+		if page = append(page, replica.RowState{RowKey: k, Row: row}); len(page) == scanRows {
+			stopped = !yield(page)
+			page = page[:0]
+		}
+		return !stopped, nil
+	})
+	if err != nil {
+		return fmt.Errorf("dsstore: scan %s: %w", tbl, err)
+	}
+	if !stopped && len(page) > 0 {
+		yield(page)
+	}
+	return nil
+}
+
+// Changed visits the rows of the transactions in in and not in notIn.
+func (v view) Changed(in, notIn crdt.Coverage, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) error {
+	for _, id := range in.Origins() {
+		o := v.origins[id]
+		from := notIn[id] + 1
+		if id == after.Stamp.Origin {
+			from = max(from, after.Stamp.Time)
+		}
+		if o == nil || id.Compare(after.Stamp.Origin) < 0 || from > in[id] {
+			continue
+		}
+		i, _ := slices.BinarySearch(o.buckets, bucketOf(from))
+		for ; i < len(o.buckets) && o.buckets[i] <= bucketOf(in[id]); i++ {
+			if more, err := v.bucket(o, o.buckets[i], from, in[id], after, yield); err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bucket visits the transactions of one bucket from one time up to another.
+func (v view) bucket(o *origin, bucket uint64, from, upTo hlc.Timestamp, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	more = true
+	err = v.each(v.ctx, bucketPrefix(o.number, bucket), true, func(key ds.Key, b []byte) (bool, error) {
+		_, h, _, err := parseRefKey(key.String())
+		if err != nil || h < from || h > upTo {
+			return err == nil, err
+		}
+		refs, err := parseRefs(key, b)
+		if err != nil {
+			return false, err
+		}
+		at := crdt.Stamp{Time: h, Origin: o.id}
+		if at == after.Stamp && !after.Key.IsZero() {
+			i, found := slices.BinarySearchFunc(refs, after.RowKey, replica.RowKey.Compare)
+			if found {
+				i++
+			}
+			refs = refs[i:]
+		}
+		rows, err := v.naming(at, refs)
+		if err != nil {
+			return false, err
+		}
+		more = len(rows) == 0 || yield(at, rows)
+		return more, nil
+	})
+	return more, err
+}
+
+// naming reads rows and passes over those that name the transaction no more.
+func (v view) naming(at crdt.Stamp, refs []replica.RowKey) ([]replica.RowState, error) {
+	rows, err := v.Rows(refs)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]replica.RowState, 0, len(refs))
+	for i, k := range refs {
+		if rows[i].Names(at) {
+			out = append(out, replica.RowState{RowKey: k, Row: rows[i]})
+		}
+	}
+	return out, nil
+}
+
+var _ replica.Store = (*Store)(nil)

@@ -1,0 +1,499 @@
+// Package storetest is the suite that every replica.Store passes.
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// Open opens the store under test; every call after the first opens again what the one before left behind.
+type Open func(t *testing.T) replica.Store
+
+// Run checks that a store keeps what it is given. open is called once for each subtest, with a new, empty place
+// behind it, and returns the function that opens that place.
+func Run(t *testing.T, open func(t *testing.T) Open) {
+	t.Run("empty", func(t *testing.T) { testEmpty(t, open(t)) })
+	t.Run("against a model", func(t *testing.T) {
+		for seed := range uint64(6) {
+			testModel(t, open(t), seed)
+		}
+	})
+	t.Run("abort", func(t *testing.T) { testAbort(t, open(t)) })
+	t.Run("a large transaction", func(t *testing.T) { testLarge(t, open(t)) })
+	t.Run("whole replicas", func(t *testing.T) { testReplicas(t, open(t), open(t)) })
+}
+
+var ctx = context.Background()
+
+// commit writes a batch in a round of its own.
+func commit(t *testing.T, s replica.Store, b replica.Batch) {
+	t.Helper()
+	r, err := s.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Abort()
+	if d, err := r.Capture(); err != nil || len(d.Groups) > 0 {
+		t.Fatalf("captured %v, %v", d, err)
+	}
+	if err := r.Commit(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, s replica.Store, f func(v replica.View)) {
+	t.Helper()
+	if err := s.Read(ctx, func(v replica.View) error { f(v); return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testEmpty(t *testing.T, open Open) {
+	s := open(t)
+	defer s.Close()
+	read(t, s, func(v replica.View) {
+		st, err := v.Load()
+		if err != nil || !st.Origin.IsZero() || st.Group != (replica.GroupID{}) || st.Ready || len(st.Coverage) > 0 || len(st.Schemas) > 0 {
+			t.Errorf("an empty store holds %+v, %v", st, err)
+		}
+		rows, err := v.Rows([]replica.RowKey{{Table: "t", Key: crdt.MustKey(crdt.Integer(1))}})
+		if err != nil || len(rows) != 1 || !rows[0].IsZero() {
+			t.Errorf("an empty store has rows %v, %v", rows, err)
+		}
+		if err := v.Scan("t", func([]replica.RowState) bool { t.Error("an empty store has rows to scan"); return true }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// model is the plainest store: what a store must be equal to.
+type model struct {
+	state replica.State
+	rows  map[replica.RowKey]crdt.Row
+}
+
+func (m *model) commit(b replica.Batch) {
+	if !b.Origin.IsZero() {
+		m.state.Origin = b.Origin
+	}
+	if b.Group != (replica.GroupID{}) {
+		m.state.Group = b.Group
+	}
+	m.state.Ready = m.state.Ready || b.Ready
+	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
+	m.state.Coverage.Add(b.Heads)
+	for _, c := range b.Rows {
+		m.rows[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
+	}
+}
+
+// visit is one row that Changed shows.
+type visit struct {
+	replica.Position
+	row crdt.Row
+}
+
+// changed says what Changed must show.
+func (m *model) changed(in, notIn crdt.Coverage, after replica.Position) (out []visit) {
+	for k, row := range m.rows {
+		for _, s := range row.Stamps(nil) {
+			v := visit{replica.Position{Stamp: s, RowKey: k}, row}
+			if in.Covers(s) && !notIn.Covers(s) && comparePositions(v.Position, after) > 0 {
+				out = append(out, v)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b visit) int { return comparePositions(a.Position, b.Position) })
+	return out
+}
+
+func comparePositions(a, b replica.Position) int {
+	if c := a.Stamp.Origin.Compare(b.Stamp.Origin); c != 0 {
+		return c
+	}
+	if c := a.Stamp.Compare(b.Stamp); c != 0 {
+		return c
+	}
+	switch {
+	case a.Key.IsZero() && b.Key.IsZero():
+		return 0
+	case b.Key.IsZero():
+		return 1
+	case a.Key.IsZero():
+		return -1
+	}
+	return a.Compare(b.RowKey)
+}
+
+// generator makes random batches, as a replica would.
+type generator struct {
+	*rand.Rand
+	m       *model
+	origins []crdt.Origin
+	schemas map[string]*crdt.Schema
+}
+
+func newGenerator(seed uint64) *generator {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 7)), schemas: map[string]*crdt.Schema{}}
+	g.m = &model{replica.State{Coverage: crdt.Coverage{}}, map[replica.RowKey]crdt.Row{}}
+	for i := range 4 {
+		g.origins = append(g.origins, crdt.Origin{byte(g.IntN(256)), byte(i + 1)})
+	}
+	return g
+}
+
+// Names and keys that trip over separators and encodings.
+var (
+	tableNames = []string{"t", "a/b", "..", ".", "two words", "über"}
+	texts      = []string{"", "/", ".", "..", "a/b", "\x00", "x\x00y", "\xff\xfe", "plain", "2e", ".\x01"}
+)
+
+func (g *generator) key(table string) crdt.Key {
+	n := crdt.Integer(g.Int64N(40) - 20)
+	if table == "a/b" {
+		return crdt.MustKey(n, crdt.Text(texts[g.IntN(len(texts))]))
+	}
+	switch g.IntN(3) {
+	case 0:
+		return crdt.MustKey(crdt.Text(texts[g.IntN(len(texts))]))
+	case 1:
+		return crdt.MustKey(crdt.Blob([]byte(texts[g.IntN(len(texts))])))
+	}
+	return crdt.MustKey(n)
+}
+
+// schema returns the schema of a table, now and then with one more column.
+func (g *generator) schema(table string, b *replica.Batch) *crdt.Schema {
+	s := g.schemas[table]
+	if s != nil && g.IntN(8) > 0 {
+		return s
+	}
+	key, cols := []string{"k"}, []string{"c0"}
+	if table == "a/b" {
+		key = []string{"k1", "k2"}
+	}
+	if s != nil {
+		cols = append(slices.Clone(s.Columns), fmt.Sprintf("c%d", len(s.Columns)))
+	}
+	s, err := crdt.NewSchema(table, key, cols)
+	if err != nil {
+		panic(err)
+	}
+	g.schemas[table] = s
+	b.Schemas = append(b.Schemas, s)
+	return s
+}
+
+// batch is one transaction of one origin, merged.
+func (g *generator) batch() replica.Batch {
+	b := replica.Batch{Heads: crdt.Coverage{}}
+	if g.m.state.Origin.IsZero() {
+		b.Origin, b.Group, b.Ready = g.origins[0], replica.GroupID{5}, true
+	}
+	o := g.origins[g.IntN(len(g.origins))]
+	at := crdt.Stamp{Time: g.m.state.Coverage.Max() + 1 + hlc.Timestamp(g.Uint64N(1<<40)), Origin: o}
+	b.Heads[o] = at.Time
+	table := map[string]*crdt.Schema{}
+	done := map[replica.RowKey]bool{}
+	for range 1 + g.IntN(8) {
+		name := tableNames[g.IntN(len(tableNames))]
+		if table[name] == nil {
+			table[name] = g.schema(name, &b)
+		}
+		k := replica.RowKey{Table: name, Key: g.key(name)}
+		if done[k] {
+			continue
+		}
+		done[k] = true
+		op := crdt.Op{Table: name, Key: k.Key, Kind: []crdt.OpKind{crdt.OpInsert, crdt.OpUpdate, crdt.OpDelete, crdt.OpReplace}[g.IntN(4)]}
+		for _, c := range table[name].Columns {
+			if g.IntN(3) > 0 {
+				op.Sets = append(op.Sets, crdt.Set{Column: c, Value: crdt.Integer(g.Int64())})
+			}
+		}
+		old := g.m.rows[k]
+		if row := old.Merge(op.Delta(at, old.Birth)); !row.Equal(old) {
+			b.Rows = append(b.Rows, replica.RowChange{Schema: table[name], Key: k.Key, Old: old, New: row})
+		}
+	}
+	g.m.commit(b)
+	return b
+}
+
+// testModel commits random batches and compares everything that can be read with the model, before and after the store
+// is opened again.
+func testModel(t *testing.T, open Open, seed uint64) {
+	g := newGenerator(seed)
+	s := open(t)
+	for i := range 60 {
+		commit(t, s, g.batch())
+		if i%20 == 19 {
+			read(t, s, func(v replica.View) { compare(t, g, v) })
+			s.Close()
+			s = open(t)
+			read(t, s, func(v replica.View) { compare(t, g, v) })
+		}
+	}
+	s.Close()
+}
+
+func compare(t *testing.T, g *generator, v replica.View) {
+	t.Helper()
+	st, err := v.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := g.m.state
+	if st.Origin != want.Origin || st.Group != want.Group || st.Ready != want.Ready || st.Coverage.String() != want.Coverage.String() {
+		t.Errorf("state is %+v, want %+v", st, want)
+	}
+	if fmt.Sprint(st.Schemas) != fmt.Sprint(want.Schemas) {
+		t.Errorf("schemas are %v, want %v", st.Schemas, want.Schemas)
+	}
+	compareRows(t, g, v)
+	for range 12 {
+		compareChanged(t, g, v)
+	}
+}
+
+func compareRows(t *testing.T, g *generator, v replica.View) {
+	t.Helper()
+	var keys []replica.RowKey
+	left := map[replica.RowKey]crdt.Row{}
+	for k, row := range g.m.rows {
+		keys = append(keys, k)
+		left[k] = row
+	}
+	rows, err := v.Rows(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range keys {
+		if !rows[i].Equal(left[k]) {
+			t.Errorf("row %s is %s, want %s", k, rows[i], left[k])
+		}
+	}
+	for _, table := range tableNames {
+		if err := v.Scan(table, func(rows []replica.RowState) bool {
+			for _, r := range rows {
+				if !left[r.RowKey].Equal(r.Row) || r.Row.IsZero() {
+					t.Errorf("scan shows %s as %s, want %s", r.RowKey, r.Row, left[r.RowKey])
+				}
+				delete(left, r.RowKey)
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for k := range left {
+		t.Errorf("scan does not show %s", k)
+	}
+}
+
+// compareChanged reads what changed between two random coverages, from a random position, in one go and broken off
+// after every row.
+func compareChanged(t *testing.T, g *generator, v replica.View) {
+	t.Helper()
+	in, notIn := crdt.Coverage{}, crdt.Coverage{}
+	for o, h := range g.m.state.Coverage {
+		in[o] = h - hlc.Timestamp(g.Uint64N(uint64(h)/3*uint64(g.IntN(2))+1))
+		notIn[o] = hlc.Timestamp(g.Uint64N(uint64(h)) * uint64(g.IntN(2)))
+	}
+	all := g.m.changed(in, notIn, replica.Position{})
+	var after replica.Position
+	if len(all) > 0 && g.IntN(3) > 0 {
+		after = all[g.IntN(len(all))].Position
+		if g.IntN(4) == 0 {
+			after.RowKey = replica.RowKey{}
+		}
+	}
+	want := g.m.changed(in, notIn, after)
+	for _, limit := range []int{1 << 30, 1 + g.IntN(5)} {
+		if got := changed(t, v, in, notIn, after, limit); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("changed in %s not in %s after %v, %d at a time:\n%v\nwant\n%v", in, notIn, after, limit, got, want)
+		}
+	}
+}
+
+// changed collects what Changed shows, in several calls of at most limit rows.
+func changed(t *testing.T, v replica.View, in, notIn crdt.Coverage, after replica.Position, limit int) (out []visit) {
+	t.Helper()
+	for {
+		n := 0
+		err := v.Changed(in, notIn, after, func(at crdt.Stamp, rows []replica.RowState) bool {
+			for _, r := range rows {
+				if n == limit {
+					return false
+				}
+				n++
+				after = replica.Position{Stamp: at, RowKey: r.RowKey}
+				out = append(out, visit{after, r.Row})
+			}
+			return n < limit
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < limit {
+			return out
+		}
+	}
+}
+
+func testAbort(t *testing.T, open Open) {
+	s := open(t)
+	g := newGenerator(1)
+	commit(t, s, g.batch())
+	kept := *g.m
+	r, err := s.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Abort()
+	read(t, s, func(v replica.View) { compare(t, g, v) })
+	g.m = &kept
+	commit(t, s, g.batch())
+	read(t, s, func(v replica.View) { compare(t, g, v) })
+	s.Close()
+}
+
+// testLarge commits one transaction of many rows, replaces half of them, and reads what still names the first.
+func testLarge(t *testing.T, open Open) {
+	s := open(t)
+	defer s.Close()
+	g := newGenerator(2)
+	schema, _ := crdt.NewSchema("t", []string{"k"}, []string{"c"})
+	const rows = 3000
+	put := func(h hlc.Timestamp, every int) {
+		b := replica.Batch{Schemas: []*crdt.Schema{schema}, Heads: crdt.Coverage{g.origins[0]: h}, Ready: true}
+		at := crdt.Stamp{Time: h, Origin: g.origins[0]}
+		for i := 0; i < rows; i += every {
+			k := replica.RowKey{Table: "t", Key: crdt.MustKey(crdt.Integer(int64(i)))}
+			op := crdt.Op{Table: "t", Key: k.Key, Kind: crdt.OpReplace, Sets: []crdt.Set{{Column: "c", Value: crdt.Integer(int64(h))}}}
+			old := g.m.rows[k]
+			b.Rows = append(b.Rows, replica.RowChange{Schema: schema, Key: k.Key, Old: old, New: old.Merge(op.Delta(at, old.Birth))})
+		}
+		g.m.commit(b)
+		commit(t, s, b)
+	}
+	put(1<<40, 1)
+	put(2<<40, 2)
+	for _, limit := range []int{1 << 30, 700} {
+		read(t, s, func(v replica.View) {
+			got := changed(t, v, g.m.state.Coverage, nil, replica.Position{}, limit)
+			if want := g.m.changed(g.m.state.Coverage, nil, replica.Position{}); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%d rows a time: %d visits, want %d", limit, len(got), len(want))
+			}
+		})
+	}
+}
+
+// testReplicas lets two replicas on two stores write and exchange everything, with both opened again on the way.
+func testReplicas(t *testing.T, openA, openB Open) {
+	a, b := newEnd(t, openA, true), newEnd(t, openB, false)
+	schema, _ := crdt.NewSchema("t", []string{"k"}, []string{"c"})
+	for round := range 3 {
+		a.other, b.other = b, a
+		a.load(t)
+		b.load(t)
+		a.step(t, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "b"}})
+		b.step(t, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "a"}})
+		settle(t, a, b)
+		for i := range 50 {
+			e := []*end{a, b}[i%2]
+			op := crdt.Op{Table: "t", Key: crdt.MustKey(crdt.Integer(int64(i % 17))), Kind: crdt.OpReplace, Sets: []crdt.Set{{Column: "c", Value: crdt.Integer(int64(round*100 + i))}}}
+			e.step(t, replica.Input{Write: &replica.Drain{Schemas: []*crdt.Schema{schema}, Groups: []replica.Group{{Ops: []crdt.Op{op}}}}})
+		}
+		settle(t, a, b)
+		if x, y := a.rows(t), b.rows(t); x != y || len(x) < 100 {
+			t.Fatalf("round %d: the replicas differ:\n%s\n%s", round, x, y)
+		}
+	}
+}
+
+// end is one replica with what is on its way to it.
+type end struct {
+	open  Open
+	store replica.Store
+	r     *replica.Replica
+	found bool
+	other *end
+	in    []replica.Input
+	now   int64
+	lives byte
+}
+
+func newEnd(t *testing.T, open Open, found bool) *end {
+	return &end{open: open, found: found, now: 1 << 40}
+}
+
+func (e *end) load(t *testing.T) {
+	t.Helper()
+	if e.store != nil {
+		e.store.Close()
+	}
+	e.store, e.in = e.open(t), nil
+	e.lives++
+	cfg := replica.Config{NewOrigin: crdt.Origin{1, e.lives}, SessionSeed: uint64(e.lives) << 32}
+	if e.found {
+		cfg.NewOrigin[0], cfg.NewGroup = 2, replica.GroupID{9}
+	}
+	read(t, e.store, func(v replica.View) {
+		var err error
+		if e.r, err = replica.New(cfg, v); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { e.store.Close() })
+}
+
+func (e *end) step(t *testing.T, in ...replica.Input) {
+	t.Helper()
+	e.now += 5
+	if err := replica.Process(ctx, e.store, e.r, replica.Instant{Wall: e.now, Mono: e.now}, false, in, e); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Send, CloseLink and Show make the end an Output.
+func (e *end) Send(_ replica.LinkID, f replica.Frame) {
+	e.other.in = append(e.other.in, replica.Input{From: 1, Frame: &f})
+}
+
+func (e *end) CloseLink(_ replica.LinkID, reason error) { panic(reason) }
+
+func (e *end) Show(replica.Batch) {}
+
+func settle(t *testing.T, ends ...*end) {
+	for range 400 {
+		for _, e := range ends {
+			in := e.in
+			e.in = nil
+			e.step(t, in...)
+		}
+	}
+}
+
+func (e *end) rows(t *testing.T) (s string) {
+	var lines []string
+	read(t, e.store, func(v replica.View) {
+		if err := v.Scan("t", func(rows []replica.RowState) bool {
+			for _, r := range rows {
+				lines = append(lines, r.RowKey.String()+" "+r.Row.String())
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	slices.Sort(lines)
+	return fmt.Sprint(lines)
+}
