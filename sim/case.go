@@ -18,6 +18,7 @@ type Case struct {
 	Replicas int
 	Late     []int    // machines that are started by an action, not at the beginning
 	Hub      bool     // machine 0 is a hub
+	Disk     bool     // machines keep their replicas on simulated disks, not in memory
 	Links    [][2]int // who is connected with whom
 	Chunk    int      // bytes to which chunks of a session are filled; 0: the product's own
 	Cache    int      // rows in the cache; 0: the product's own
@@ -120,6 +121,9 @@ func (c *Case) String() string {
 	if c.Hub {
 		b.WriteString("hub\n")
 	}
+	if c.Disk {
+		b.WriteString("disk\n")
+	}
 	for _, l := range c.Links {
 		fmt.Fprintf(&b, "link %d %d\n", l[0], l[1])
 	}
@@ -221,6 +225,8 @@ func (c *Case) parseLine(t string) error {
 		c.Late = append(c.Late, int(n))
 	case word == "hub":
 		c.Hub = true
+	case word == "disk":
+		c.Disk = true
 	case word == "link":
 		var l [2]int
 		if _, err := fmt.Sscanf(rest, "%d %d", &l[0], &l[1]); err != nil {

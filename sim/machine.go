@@ -10,6 +10,7 @@ import (
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/replica/dsstore"
 )
 
 // machine is one computer with a replica on it.
@@ -27,6 +28,7 @@ type machine struct {
 	founder bool
 	copied  bool        // the medium is a copy or was set back: a new origin is due
 	writer  crdt.Origin // under which it writes
+	rotten  int         // damaged records on its medium
 	lives   uint64
 	columns int // of the tables, as this machine knows them
 	in      []replica.Input
@@ -236,6 +238,11 @@ func (m *machine) failed(err error) {
 		m.w.mark("stopped in a commit")
 		m.crash()
 		m.w.after(1000, m.start)
+		return
+	}
+	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
+		m.w.mark("damage found")
+		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}}, 1000, false)
 		return
 	}
 	if !errors.Is(err, errIO) && !errors.Is(err, errFull) {

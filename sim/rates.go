@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -177,6 +178,7 @@ func Plan(cfg Config) *Case {
 		}
 	}
 	p.c.End = p.now + 1
+	slices.SortStableFunc(p.c.Actions, func(a, b Action) int { return cmp.Compare(a.At, b.At) })
 	return p.c
 }
 
@@ -187,6 +189,7 @@ func (p *planner) machines() {
 	}
 	p.c.Replicas = n
 	p.c.Links = p.links(n)
+	p.c.Disk = p.IntN(4) == 0
 	for i := 1; i < n; i++ {
 		if p.cfg.Faults == FaultsSwarm && p.IntN(8) == 0 {
 			p.c.Late = append(p.c.Late, i)
@@ -385,7 +388,7 @@ func (p *planner) fault() {
 	case "drift":
 		p.act(do, a, 0, p.Int64N(201)-100) // thousandths
 	case "break", "fail":
-		p.act(do, a, 0, p.Int64N(12)) // after so many operations of the disk
+		p.act(do, a, 0, p.Int64N(60)) // after so many operations of the disk
 	case "rot":
 		p.act(do, a, 0, p.Int64N(1<<30)) // which byte
 	default:

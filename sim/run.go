@@ -56,6 +56,17 @@ func (w *World) finish() {
 	}
 	w.checkRows()
 	w.quiet()
+	w.reopen()
+}
+
+// reopen turns every machine off and on, and compares what it finds with what it had committed.
+func (w *World) reopen() {
+	for _, m := range w.alive() {
+		if w.fault == nil {
+			m.crash()
+			m.start()
+		}
+	}
 }
 
 // heal ends every fault: links are up, machines run, disks work and clocks are right. Where a wrong clock has
@@ -76,6 +87,9 @@ func (w *World) heal() {
 		m.clock = wallClock{offset: max(ahead-w.now, 0), since: w.now}
 		m.medium.Set(Trouble{})
 		m.busy, m.slowEnd = 0, 0
+		if m.rotten > 0 {
+			m.crash() // so that it reads all its rows
+		}
 		m.start()
 		m.schedule(w.now)
 	}

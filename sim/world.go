@@ -64,6 +64,9 @@ func NewWorld(c *Case, medium func() Medium, log io.Writer) *World {
 	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, digest: xxhash.New(), log: log}
 	if medium == nil {
 		medium = func() Medium { return newMemory() }
+		if c.Disk {
+			medium = func() Medium { return NewDisk() }
+		}
 	}
 	w.damaged = c.Rates.Cut > 0 || slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Do == "garbage" })
 	for _, f := range c.Fates {
@@ -286,7 +289,7 @@ func (w *World) actMachine(m *machine, a Action) {
 		m.medium.Set(Trouble{Full: true})
 		w.after(a.N, func() { m.medium.Set(Trouble{}) })
 	case "backup":
-		if m.core != nil && m.core.IsReady() {
+		if m.core != nil && m.core.IsReady() && m.rotten == 0 {
 			m.backup = m.save()
 		}
 	case "restore":
@@ -300,6 +303,8 @@ func (w *World) actMachine(m *machine, a Action) {
 			w.mark("wiped")
 			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}}, a.N, false)
 		}
+	case "rot":
+		w.actRot(m, a)
 	case "clone":
 		w.actClone(m, a)
 	case "leave":
@@ -316,11 +321,26 @@ func (w *World) actMachine(m *machine, a Action) {
 // actClone puts a copy of one machine's database on another.
 func (w *World) actClone(m *machine, a Action) {
 	to := w.machines[a.B]
-	if m.core == nil || !m.core.IsReady() || to.gone || !w.othersReady(to) {
+	if m.core == nil || !m.core.IsReady() || m.rotten > 0 || to.gone || !w.othersReady(to) {
 		return
 	}
 	w.mark("cloned")
 	w.replace(to, m.save(), a.N, true)
+}
+
+// actRot damages a stored record, where others hold all that this machine does.
+func (w *World) actRot(m *machine, a Action) {
+	d, ok := m.medium.(*Disk)
+	others := crdt.Coverage{}
+	for _, o := range w.alive() {
+		if o != m && o.rotten == 0 {
+			others.Add(o.claimed)
+		}
+	}
+	if ok && len(m.claimed) > 0 && others.Includes(m.claimed) && d.Rot(a.N) {
+		m.rotten++
+		w.mark("record damaged")
+	}
 }
 
 // newMediumLike returns an empty medium of the same kind.
@@ -352,7 +372,7 @@ func (w *World) connected() bool {
 func (w *World) replace(m *machine, s *saved, ms int64, copied bool) {
 	m.crash()
 	m.medium, m.rows, m.claimed, m.doubt = s.medium, s.rows, s.claimed, nil
-	m.copied, m.founder = copied, false
+	m.copied, m.founder, m.rotten = copied, false, 0
 	w.lose()
 	w.after(ms, m.start)
 }

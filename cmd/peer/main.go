@@ -50,7 +50,10 @@ func run(ctx context.Context, args []string) int {
 
 func exitCode(err error) int {
 	var usage usageError
+	var simulated simError
 	switch {
+	case errors.As(err, &simulated):
+		return simulated.code
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, rowmesh.ErrNoPeer):
@@ -73,7 +76,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; peer %s --help shows the flags", err, c.Name())}
 	})
-	root.AddCommand(runCommand(), idCommand(), trackCommand(), untrackCommand(), statusCommand(), syncCommand(), verifyCommand(), digestCommand(), demoCommand())
+	root.AddCommand(runCommand(), idCommand(), trackCommand(), untrackCommand(), statusCommand(), syncCommand(), verifyCommand(), digestCommand(), demoCommand(), simCommand())
 	for _, c := range root.Commands() {
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {

@@ -1,0 +1,191 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+)
+
+// Events is the size of a case to a reader: its actions and the messages whose fate is out of the ordinary.
+func (c *Case) Events() int { return len(c.Actions) + len(c.Fates) }
+
+// Shrink cuts a failing case down to a small one that breaks the same promise. It works on the list of decisions: every
+// message's fate is listed first, so that to take one thing out does not change all others. more is asked before
+// each attempt and ends the search by false; nil: it goes on until nothing more can be left out. The result is the
+// case itself where it breaks no promise.
+func Shrink(c *Case, more func() bool) *Case {
+	r := Run(c, Options{Record: true})
+	if r.Err == nil {
+		return c
+	}
+	s := &shrinker{promise: r.Err.Promise, best: c, more: more}
+	if !s.try(r.Case) {
+		return c
+	}
+	for before := -1; before != s.size(); {
+		before = s.size()
+		s.actions()
+		s.fates()
+		s.machines()
+		s.operations()
+		s.plain()
+	}
+	return s.best
+}
+
+type shrinker struct {
+	promise string
+	best    *Case
+	more    func() bool
+}
+
+func (s *shrinker) size() int {
+	n := s.best.Events()*100 + s.best.Replicas*10
+	for _, a := range s.best.Actions {
+		for _, g := range a.Write {
+			n += len(g)
+		}
+	}
+	return n
+}
+
+// try takes a case where it still breaks the promise.
+func (s *shrinker) try(c *Case) bool {
+	if s.more != nil && !s.more() {
+		return false
+	}
+	r := Run(c, Options{})
+	if r.Err == nil || r.Err.Promise != s.promise {
+		return false
+	}
+	s.best = c
+	return true
+}
+
+// changed returns a copy of the best case with a change.
+func (s *shrinker) changed(f func(*Case)) *Case {
+	c := *s.best
+	f(&c)
+	return &c
+}
+
+// reduce leaves out parts of a list of n items: halves first, then smaller parts down to single items. without makes the
+// case without items i to j of the best case so far.
+func (s *shrinker) reduce(n func() int, without func(i, j int) *Case) {
+	for size := n(); size > 0; size /= 2 {
+		for i := 0; i < n(); {
+			if !s.try(without(i, min(i+size, n()))) {
+				i += size
+			}
+		}
+	}
+}
+
+func (s *shrinker) actions() {
+	s.reduce(func() int { return len(s.best.Actions) }, func(i, j int) *Case {
+		return s.changed(func(c *Case) { c.Actions = slices.Delete(slices.Clone(c.Actions), i, j) })
+	})
+}
+
+func (s *shrinker) fates() {
+	list := slices.SortedFunc(maps.Keys(s.best.Fates), compareMessages)
+	for size := len(list); size > 0; size /= 2 {
+		for i := 0; i < len(list); {
+			part := list[i:min(i+size, len(list))]
+			ok := s.try(s.changed(func(c *Case) {
+				c.Fates = maps.Clone(c.Fates)
+				for _, m := range part {
+					delete(c.Fates, m)
+				}
+			}))
+			if ok {
+				list = slices.Delete(list, i, i+len(part))
+			} else {
+				i += size
+			}
+		}
+	}
+}
+
+// machines leaves out machines that nobody misses, the last first.
+func (s *shrinker) machines() {
+	for n := s.best.Replicas - 1; n > 0; n-- {
+		s.try(s.changed(func(c *Case) { c.remove(n) }))
+	}
+}
+
+// remove takes a machine out and numbers those after it anew.
+func (c *Case) remove(n int) {
+	number := func(i int) int {
+		if i > n {
+			return i - 1
+		}
+		return i
+	}
+	c.Replicas--
+	c.Late = slices.DeleteFunc(slices.Clone(c.Late), func(i int) bool { return i == n })
+	for i := range c.Late {
+		c.Late[i] = number(c.Late[i])
+	}
+	c.Links = slices.DeleteFunc(slices.Clone(c.Links), func(l [2]int) bool { return l[0] == n || l[1] == n })
+	for i, l := range c.Links {
+		c.Links[i] = [2]int{number(l[0]), number(l[1])}
+	}
+	c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.A == n || a.B == n })
+	for i := range c.Actions {
+		c.Actions[i].A, c.Actions[i].B = number(c.Actions[i].A), number(c.Actions[i].B)
+	}
+	fates := map[Message]Fate{}
+	for m, f := range c.Fates {
+		if m.From != n && m.To != n {
+			fates[Message{number(m.From), number(m.To), m.N}] = f
+		}
+	}
+	c.Fates = fates
+}
+
+// operations leaves out single operations of writes.
+func (s *shrinker) operations() {
+	for i := 0; i < len(s.best.Actions); i++ {
+		for g := len(s.best.Actions[i].Write) - 1; g >= 0; g-- {
+			for o := len(s.best.Actions[i].Write[g]) - 1; o >= 0; o-- {
+				s.try(s.changed(func(c *Case) {
+					c.Actions = slices.Clone(c.Actions)
+					w := slices.Clone(c.Actions[i].Write)
+					if w[g] = slices.Delete(slices.Clone(w[g]), o, o+1); len(w[g]) == 0 {
+						w = slices.Delete(w, g, g+1)
+					}
+					c.Actions[i].Write = w
+				}))
+			}
+		}
+	}
+}
+
+// plain tries the ordinary settings.
+func (s *shrinker) plain() {
+	for _, f := range []func(*Case){
+		func(c *Case) { c.Disk = false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hub = false }, func(c *Case) { c.Late = nil },
+		func(c *Case) {
+			c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do == "write" && len(a.Write) == 0 })
+		},
+		func(c *Case) {
+			c.Actions = slices.Clone(c.Actions)
+			for i := range c.Actions {
+				c.Actions[i].Write = nopad(c.Actions[i].Write)
+			}
+		},
+	} {
+		s.try(s.changed(f))
+	}
+}
+
+func nopad(groups [][]Op) (out [][]Op) {
+	for _, g := range groups {
+		g = slices.Clone(g)
+		for i := range g {
+			g[i].Pad = 0
+		}
+		out = append(out, g)
+	}
+	return out
+}
