@@ -64,7 +64,11 @@ func Parse(s string) (Timestamp, error) {
 	if ms < 0 || ms > maxMillis {
 		return 0, fmt.Errorf("hlc: %q is outside the years 1970 to 6429", s)
 	}
-	return FromMillis(ms) + Timestamp(n), nil
+	t := FromMillis(ms) + Timestamp(n)
+	if t.String() != s { // time.Parse takes 0: for 00: and a comma for a point
+		return 0, fmt.Errorf("hlc: %q is not a timestamp: the form of that moment is %s", s, t)
+	}
+	return t, nil
 }
 
 // Clock hands out timestamps. The zero Clock has observed nothing.

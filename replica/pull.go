@@ -21,7 +21,7 @@ type pull struct {
 	id      uint64
 	server  crdt.Origin // the last one
 	movedAt int64
-	cap     hlc.Timestamp // the greatest time that was asked for, of any origin
+	cap     hlc.Timestamp // the greatest time that was asked for, of any origin, since the stage began
 
 	cut    crdt.Coverage // the first cut; nil until chunk 0
 	after  *placeBody    // where the stage ends
@@ -85,8 +85,8 @@ func (r *Replica) startPull(l *link) {
 	p.base, p.credit, p.run = uint64(len(p.chunks)), startCredit, 0
 	r.pull = p
 	l.pullNow = false
-	p.cap = r.limit(true)
-	body := pullBody{Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: p.cap, Credit: startCredit}
+	p.cap = max(p.cap, r.limit(true))
+	body := pullBody{Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit}
 	if p.cut != nil {
 		body.Cut, body.After, body.Seen = vectorOf(p.cut), p.after, vectorOf(p.seen)
 	}

@@ -74,23 +74,25 @@ func (w *World) reopen() {
 func (w *World) heal() {
 	w.trace("heal", nil, "")
 	w.healed = true
-	ahead := int64(0)
-	for _, m := range w.machines {
-		if m.core != nil {
-			ahead = max(ahead, m.core.Last().Millis())
-		}
-	}
-	for _, list := range w.oracle.byOrigin {
-		ahead = max(ahead, list[len(list)-1].stamp.Time.Millis())
-	}
 	for _, m := range w.alive() {
-		m.clock = wallClock{offset: max(ahead-w.now, 0), since: w.now}
 		m.medium.Set(Trouble{})
 		m.busy, m.slowEnd = 0, 0
 		if m.rotten > 0 {
 			m.crash() // so that it reads all its rows
 		}
 		m.start()
+	}
+	ahead := int64(0)
+	for _, list := range w.oracle.byOrigin {
+		ahead = max(ahead, list[len(list)-1].stamp.Time.Millis())
+	}
+	for _, m := range w.alive() {
+		if m.core != nil {
+			ahead = max(ahead, m.core.Last().Millis())
+		}
+	}
+	for _, m := range w.alive() {
+		m.clock = wallClock{offset: max(ahead-w.now, 0), since: w.now}
 		m.schedule(w.now)
 	}
 	for _, e := range w.edges {
