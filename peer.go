@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +26,7 @@ type Peer struct {
 	ownDB  bool
 	bridge *sqlbridge.Bridge // nil without SQL
 	store  replica.Store
+	reopen func(context.Context) (sqlbridge.Opened, error) // of the store, after it failed
 	net    *network.Network
 	id     network.Identity
 	began  time.Time
@@ -111,7 +114,7 @@ func OpenDB(ctx context.Context, db *sql.DB, opts ...Option) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.bridge, p.store = b, b
+	p.bridge, p.store, p.reopen = b, b, b.Reopen
 	p.need, p.notice = opened.NeedOrigin, opened.Message
 	if err := p.start(ctx, sqlbridge.Dir(b.Path()), opened); err != nil {
 		_ = b.Close()
@@ -266,25 +269,56 @@ func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	})
 }
 
-// WriteRows makes one transaction of operations on a peer without SQL. schemas describes their tables.
-func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crdt.Op) error {
+// WriteRows makes one transaction of operations on a peer without SQL, and returns when it is durable. schemas describes
+// their tables. An operation says what happens to its row as an SQL statement would: an insert gives all columns, an
+// update those that change, in any order.
+func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crdt.Op) (err error) {
 	if p.bridge != nil {
 		return errors.New("rowmesh: this peer has SQL: write to its tables")
 	}
-	var err error
-	ran := p.do(ctx, func() {
-		if p.core == nil {
-			err = p.problem
-			return
-		}
-		drain := replica.Drain{Schemas: schemas, Groups: []replica.Group{{Ops: ops}}}
-		err = p.process(p.ctx, false, append(p.in, replica.Input{Write: &drain}))
-		p.in = nil
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	if ops, err = checkOps(schemas, ops); err != nil {
+		return err
 	}
-	return ran
+	drain := replica.Drain{Schemas: schemas, Groups: []replica.Group{{Ops: ops}}}
+	ran := p.do(ctx, func() {
+		switch {
+		case p.core == nil:
+			err = fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+		case !p.core.IsReady():
+			err = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
+		default:
+			in := append(p.in, replica.Input{Write: &drain})
+			p.in = nil
+			if failed := p.process(p.ctx, false, in); failed != nil {
+				p.fail(failed)
+				err = fmt.Errorf("%w: %w", ErrUnknown, failed)
+			}
+		}
+	})
+	return errors.Join(err, ran)
+}
+
+// checkOps refuses operations that no schema has, and returns them with their columns in order.
+func checkOps(schemas []*crdt.Schema, ops []crdt.Op) ([]crdt.Op, error) {
+	ops = slices.Clone(ops)
+	for i, op := range ops {
+		at := slices.IndexFunc(schemas, func(s *crdt.Schema) bool { return s.Table == op.Table })
+		if at < 0 {
+			return nil, fmt.Errorf("rowmesh: write %s %s: the table's schema is not among those given", op.Table, op.Key)
+		}
+		if parts := len(op.Key.Values()); parts != len(schemas[at].Key) {
+			return nil, fmt.Errorf("rowmesh: write %s %s: its key has %d parts, the table's has %d", op.Table, op.Key, parts, len(schemas[at].Key))
+		}
+		sets := slices.Clone(op.Sets)
+		slices.SortFunc(sets, func(a, b crdt.Set) int { return strings.Compare(a.Column, b.Column) })
+		for j, set := range sets {
+			if _, ok := schemas[at].Index(set.Column); !ok || j > 0 && sets[j-1].Column == set.Column {
+				return nil, fmt.Errorf("rowmesh: write %s %s: the column %q is not in the schema, or given twice", op.Table, op.Key, set.Column)
+			}
+		}
+		ops[i].Sets = sets
+	}
+	return ops, nil
 }
 
 // ErrUnknown says that a write may or may not have happened: read to learn which.
@@ -299,13 +333,49 @@ func (p *Peer) Verify(ctx context.Context) (diffs []sqlbridge.Difference, err er
 	return diffs, errors.Join(ran, err)
 }
 
-// Digest is equal on replicas that hold the same rows.
+// Digest is equal on replicas that hold the same rows, with SQL or without.
 func (p *Peer) Digest(ctx context.Context) (sum [32]byte, err error) {
-	if p.bridge == nil {
-		return sum, errors.New("rowmesh: this peer has no SQL tables")
-	}
-	ran := p.do(ctx, func() { sum, err = p.bridge.Digest(ctx) })
-	return sum, errors.Join(ran, err)
+	err = p.read(ctx, func(v replica.View) (err error) {
+		sum, err = replica.Digest(v)
+		return err
+	})
+	return sum, err
+}
+
+// read calls f with a view of the committed rows, between two rounds.
+func (p *Peer) read(ctx context.Context, f func(replica.View) error) (err error) {
+	ran := p.do(ctx, func() {
+		if p.core == nil {
+			err = fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+			return
+		}
+		err = p.store.Read(ctx, f)
+	})
+	return errors.Join(ran, err)
+}
+
+// Rows reads merged rows by key, the zero Row for each that nobody wrote.
+func (p *Peer) Rows(ctx context.Context, keys ...replica.RowKey) (rows []crdt.Row, err error) {
+	err = p.read(ctx, func(v replica.View) error {
+		rows, err = v.Rows(keys)
+		return err
+	})
+	return rows, err
+}
+
+// Scan calls yield for every merged row of a table that is alive, in no particular order, until it returns false. The
+// replica stands still meanwhile.
+func (p *Peer) Scan(ctx context.Context, table string, yield func(crdt.Key, crdt.Row) bool) error {
+	return p.read(ctx, func(v replica.View) error {
+		return v.Scan(table, func(page []replica.RowState) bool {
+			for _, r := range page {
+				if r.Row.Alive() && !yield(r.Key, r.Row) {
+					return false
+				}
+			}
+			return true
+		})
+	})
 }
 
 // Close takes in what was written last, ends the links and closes the database if Open opened it.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/rowmesh/rowmesh/network"
 	"github.com/rowmesh/rowmesh/replica"
-	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // instant reads both clocks. It is the only place where a running peer does.
@@ -178,13 +177,10 @@ func (p *Peer) reload(ctx context.Context) bool {
 	if time.Now().Before(p.retryAt) {
 		return false
 	}
-	opened := sqlbridge.Opened{}
-	var err error
-	if p.bridge != nil {
-		if opened, err = p.bridge.Reopen(ctx); err == nil && opened.NeedOrigin {
-			p.need, p.notice = true, opened.Message
-			p.log.Warn(opened.Message, "database", p.cfg.Path)
-		}
+	opened, err := p.reopen(ctx)
+	if err == nil && opened.NeedOrigin {
+		p.need, p.notice = true, opened.Message
+		p.log.Warn(opened.Message, "database", p.cfg.Path)
 	}
 	if err == nil {
 		err = p.load(ctx, opened)

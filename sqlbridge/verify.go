@@ -3,9 +3,7 @@ package sqlbridge
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -63,51 +61,13 @@ func differenceOf(op crdt.Op) Difference {
 	return d
 }
 
-// Digest is the SHA-256 over all merged rows, alive or not, in order of table and encoded key: equal on
-// replicas that hold the same. Each row counts with its table, key, stamps with full origin ids, and typed
-// cells.
+// Digest is the SHA-256 over all merged rows; see replica.Digest.
 func (b *Bridge) Digest(ctx context.Context) (sum [sha256.Size]byte, err error) {
-	names := b.tableNames()
-	slices.Sort(names)
-	h := sha256.New()
 	err = b.Read(ctx, func(v replica.View) error {
-		for _, name := range names {
-			var rows []replica.RowState
-			err := v.Scan(name, func(page []replica.RowState) bool {
-				rows = append(rows, page...)
-				return true
-			})
-			if err != nil {
-				return err
-			}
-			slices.SortFunc(rows, func(x, y replica.RowState) int { return x.Compare(y.RowKey) })
-			for _, st := range rows {
-				h.Write(digestRow(st))
-			}
-		}
-		return nil
+		sum, err = replica.Digest(v)
+		return err
 	})
-	return [sha256.Size]byte(h.Sum(nil)), err
-}
-
-func digestRow(st replica.RowState) []byte {
-	var out []byte
-	field := func(s string) { out = append(binary.AppendUvarint(out, uint64(len(s))), s...) }
-	stamp := func(s crdt.Stamp) {
-		out = append(binary.BigEndian.AppendUint64(out, uint64(s.Time)), s.Origin[:]...)
-	}
-	field(st.Table)
-	field(st.Key.Encoded())
-	stamp(st.Row.Birth)
-	stamp(st.Row.Tomb)
-	stamp(st.Row.Seen)
-	out = binary.AppendUvarint(out, uint64(len(st.Row.Cells)))
-	for _, c := range st.Row.Cells {
-		field(c.Column)
-		stamp(c.Stamp)
-		field(c.Value.Encoded())
-	}
-	return out
+	return sum, err
 }
 
 // Facts are the counts that a status shows.
