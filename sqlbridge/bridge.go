@@ -37,14 +37,15 @@ type Bridge struct {
 	stmts map[string]*sql.Stmt // prepared on conn
 	fence *fence               // nil: only inspecting
 
-	own     crdt.Origin // under which the replica writes
-	origins originTable
-	tables  map[string]*stored // every table that ever had a row
-	byTbl   map[int64]*stored
-	catalog map[string]*table // tracked tables that can take rows, by name
-	reshow  map[string]bool   // tables to be shown anew, whole, at the next commit
-	mine    map[string]bool   // of these: tables whose own rows stay, to be captured next
-	nextRow int64             // number of the next new row
+	own      crdt.Origin // under which the replica writes
+	origins  originTable
+	tables   map[string]*stored // every table that ever had a row
+	byTbl    map[int64]*stored
+	catalog  map[string]*table // tracked tables that can take rows, by name
+	reshow   map[string]bool   // tables to be shown anew, whole, at the next commit
+	mine     map[string]bool   // of these: tables whose own rows stay, to be captured next
+	returned map[string]bool   // tables that were dropped and are there again: a row that is missing was not deleted
+	nextRow  int64             // number of the next new row
 
 	modeBefore    string // journal mode that was found at open
 	schemaVersion int64
@@ -78,7 +79,7 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 	opt.Path = path
 	b := &Bridge{
 		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
-		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{},
+		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{}, returned: map[string]bool{},
 		skippedNull: map[string]int64{},
 	}
 	if n := db.Stats().MaxOpenConnections; n == 1 {

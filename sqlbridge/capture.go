@@ -190,6 +190,11 @@ func (d *drainer) drift() (ops []crdt.Op, err error) {
 		if !s.drift || t == nil {
 			continue
 		}
+		if d.r.b.returned[name] {
+			if err := d.r.hideMissing(s, t); err != nil {
+				return nil, fmt.Errorf("look for missing rows of table %s: %w", name, err)
+			}
+		}
 		err := d.r.differences(t, func(op crdt.Op) {
 			if !d.done[replica.RowKey{Table: op.Table, Key: op.Key}] {
 				d.use(t)

@@ -93,6 +93,7 @@ func (b *Bridge) fits(ctx context.Context, s *stored, t, before *table) error {
 		b.reshow[s.name] = true
 	}
 	if s.state == stateSuspended {
+		b.returned[s.name] = s.reason == reasonMissing
 		if err := b.setState(ctx, s, stateTracked, ""); err != nil {
 			return err
 		}

@@ -85,14 +85,21 @@ func (s *side) start(found bool) {
 	s.round()
 }
 
+// stop ends the replica in order, as Ctrl-C does.
 func (s *side) stop() {
+	s.t.Helper()
+	if err := s.b.Leave(); err != nil {
+		s.t.Fatal(err)
+	}
 	s.b.Close()
 	s.peerDB.Close()
 }
 
 func (s *side) Send(_ replica.LinkID, f replica.Frame) { s.out = append(s.out, f) }
-func (s *side) CloseLink(_ replica.LinkID, err error)  { s.t.Fatalf("side %c closed the link: %v", s.name, err) }
-func (s *side) Show(replica.Batch)                     {}
+func (s *side) CloseLink(_ replica.LinkID, err error) {
+	s.t.Fatalf("side %c closed the link: %v", s.name, err)
+}
+func (s *side) Show(replica.Batch) {}
 
 func (s *side) round() {
 	s.t.Helper()
@@ -146,7 +153,7 @@ func (s *side) dump(table string) string {
 	}
 	parts := make([]string, len(cols))
 	for i, c := range cols {
-		parts[i] = fmt.Sprintf("quote(%s) || ' ' || typeof(%s)", quote(c), quote(c))
+		parts[i] = fmt.Sprintf("coalesce(hex(%s), '') || ' ' || quote(%s) || ' ' || typeof(%s)", quote(c), quote(c), quote(c))
 	}
 	rows, err := texts(context.Background(), s.db, "SELECT "+strings.Join(parts, "||'|'||")+" FROM "+quote(table)+" ORDER BY 1")
 	if err != nil {
@@ -194,4 +201,3 @@ func requireEqual(t *testing.T, a, b *side, tables ...string) {
 		t.FailNow()
 	}
 }
-

@@ -50,6 +50,9 @@ type table struct {
 
 type index struct{ name, sql string }
 
+// reasonMissing is why a table is refused, or suspended, that is not there.
+const reasonMissing = "there is no such table"
+
 // names returns the columns that are not part of the key.
 func (t *table) names() []string {
 	out := make([]string, len(t.cols))
@@ -91,7 +94,7 @@ func inspect(ctx context.Context, q querier, name string) (*table, error) {
 	err := q.QueryRowContext(ctx, `SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')`, name).Scan(&kind, &t.name, &t.sql)
 	switch {
 	case err == sql.ErrNoRows:
-		return refuse("there is no such table", "check the spelling; .tables in the sqlite3 shell lists them")
+		return refuse(reasonMissing, "check the spelling; .tables in the sqlite3 shell lists them")
 	case err != nil:
 		return nil, err
 	case kind == "view":

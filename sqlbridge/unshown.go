@@ -3,10 +3,12 @@ package sqlbridge
 import (
 	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
 )
 
 // _rowmesh_unshown lists the rows whose merged state is not what the table shows: parked rows, and rows of
@@ -86,4 +88,22 @@ func (b *Bridge) parseImage(s *stored, image string) (crdt.Row, error) {
 // setUnshown lists a row, unless it is listed.
 func (r *round) setUnshown(s *stored, k crdt.Key, shows crdt.Row) error {
 	return r.b.exec(r.ctx, `INSERT INTO _rowmesh_unshown(tbl, k, image) VALUES(?, ?, ?) ON CONFLICT DO NOTHING`, s.tbl, keyColumn(k), r.b.image(s, shows))
+}
+
+// hideMissing notes that a table that was dropped and made again shows nothing of the rows that are not in it, so that
+// they are shown and not taken for deleted.
+func (r *round) hideMissing(s *stored, t *table) error {
+	var failed error
+	err := r.Scan(t.name, func(rows []replica.RowState) bool {
+		missing, err := r.notHere(t, rows)
+		for _, st := range missing {
+			if err == nil {
+				err = r.b.exec(r.ctx, `INSERT INTO _rowmesh_unshown(tbl, k, image) VALUES(?, ?, NULL) ON CONFLICT DO UPDATE SET image = NULL`, s.tbl, keyColumn(st.Key))
+			}
+		}
+		failed = err
+		return err == nil
+	})
+	delete(r.b.returned, t.name)
+	return errors.Join(err, failed)
 }
