@@ -18,6 +18,9 @@ import (
 	libp2pnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/rowmesh/rowmesh/replica"
@@ -135,33 +138,42 @@ func newHost(cfg Config, gate *Network) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	listen := libp2p.NoListenAddrs
-	var addrs []ma.Multiaddr
-	for _, a := range cfg.Listen {
-		addrs = append(addrs, a.Multi)
-	}
-	if len(addrs) > 0 {
-		listen = libp2p.ListenAddrs(addrs...)
-	}
 	h, err := libp2p.New(
-		libp2p.Identity(cfg.Identity.key), listen, libp2p.ConnectionGater(gate), libp2p.ResourceManager(limits),
+		libp2p.Identity(cfg.Identity.key), libp2p.NoListenAddrs, libp2p.ConnectionGater(gate), libp2p.ResourceManager(limits),
+		// A port belongs to one program: with SO_REUSEPORT a second peer would listen beside the first, and each would
+		// get some of the connections.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
+		libp2p.QUICReuse(quicreuse.NewConnManager, quicreuse.DisableReuseport()),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), // every peer is enrolled; none is closed to make room
 		libp2p.DisableRelay(), libp2p.UserAgent("rowmesh"), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.WithDialTimeout(dialTimeout),
 	)
-	if err == nil {
-		return h, nil
+	if err != nil {
+		limits.Close()
+		return nil, fmt.Errorf("network: %w", err)
 	}
-	limits.Close()
-	text := make([]string, len(cfg.Listen))
-	for i, a := range cfg.Listen {
-		text[i] = a.String()
+	for _, a := range cfg.Listen {
+		if err := h.Network().Listen(a.Multi); err != nil {
+			h.Close()
+			return nil, explainListen(a, err)
+		}
 	}
-	what := strings.Join(text, ", ")
-	if strings.Contains(err.Error(), "address already in use") {
-		return nil, fmt.Errorf("network: listen on %s: the port is in use by another program; choose another port or stop that program", what)
+	return h, nil
+}
+
+// explainListen turns libp2p's report into one sentence.
+func explainListen(a Addr, err error) error {
+	for _, known := range []struct{ part, say string }{
+		{"address already in use", "the port is in use by another program; choose another port or stop that program"},
+		{"cannot assign requested address", "this machine does not have that address; choose one of its own, or 0.0.0.0 for all"},
+		{"permission denied", "this user may not use that port; choose one above 1023"},
+		{"no such host", "the name does not resolve"},
+	} {
+		if strings.Contains(err.Error(), known.part) {
+			return fmt.Errorf("network: cannot listen on %s: %s", a, known.say)
+		}
 	}
-	return nil, fmt.Errorf("network: listen on %s: %w", what, err)
+	return fmt.Errorf("network: cannot listen on %s: %w", a, err)
 }
 
 // ID returns this peer's id.

@@ -343,3 +343,20 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestPortInUse: a port belongs to one program, also when the second is a peer too. The error names the address
+// and says what to do.
+func TestPortInUse(t *testing.T) {
+	for _, scheme := range []string{"tcp", "quic"} {
+		first := open(t, Config{Identity: identity(t), Listen: []Addr{addr(t, scheme+"://127.0.0.1:0")}})
+		where := addr(t, first.Addrs()[0]).Multi
+		second, err := Open(Config{Identity: identity(t), Listen: []Addr{{Multi: where}}})
+		if err == nil {
+			second.Close()
+			t.Fatalf("%s: two peers listen on %s", scheme, where)
+		}
+		if !strings.Contains(err.Error(), "the port is in use") || !strings.Contains(err.Error(), where.String()) {
+			t.Errorf("%s: %v", scheme, err)
+		}
+	}
+}
