@@ -18,8 +18,8 @@ import (
 // both wrote under one origin would destroy each other's claims, so the file alone is not trusted: beside
 // it, in its own directory, lies a fence that does not travel with it. The fence holds the token that the
 // database must show, the file's device and inode, and the lease: no own stamp above it was ever given
-// out. The token is written to the fence first and to the database next, so at most one step behind is
-// legitimate.
+// out. The token is written to the fence first and to the database next. A crash in between leaves the
+// database with the token it had, however often that happens.
 type fence struct {
 	dir  string
 	lock *os.File
@@ -28,7 +28,7 @@ type fence struct {
 
 type fenceState struct {
 	Token  int64         `json:"token"`
-	Before int64         `json:"before"` // the token before, still valid after a crash between the two writes
+	Before int64         `json:"before"` // the token in the database when Token was made: it stays valid if a crash comes between the two writes
 	Lease  hlc.Timestamp `json:"lease"`
 	Device uint64        `json:"device"`
 	Inode  uint64        `json:"inode"`
@@ -149,34 +149,47 @@ func (b *Bridge) enter(ctx context.Context) (Opened, error) {
 	f.Device, f.Inode, f.Clean = dev, ino, false
 	f.Lease = max(f.Lease, o.Lease)
 	b.nonce = randomInt()
-	return o, b.renew(ctx, max(f.Lease, hlc.FromTime(time.Now().Add(leaseAhead))))
+	return o, b.renew(ctx, max(f.Lease, hlc.FromTime(time.Now().Add(leaseAhead))), o.NeedOrigin)
 }
 
-// renew extends the lease and gives the database a new token: first the fence, then the file.
-func (b *Bridge) renew(ctx context.Context, lease hlc.Timestamp) error {
-	f := b.fence
-	f.Before, f.Token, f.Lease = f.Token, randomInt(), lease
-	if err := f.save(); err != nil {
+// renew extends the lease and gives the database a new token: first the fence, then the file. With forget the
+// former origin goes in the same transaction: after it the token fits, and says no more that a new one is needed.
+func (b *Bridge) renew(ctx context.Context, lease hlc.Timestamp, forget bool) error {
+	if err := b.newToken(ctx, lease); err != nil {
 		return err
 	}
 	return b.write(ctx, func() error {
-		return errors.Join(b.setMeta(ctx, "token", f.Token), b.setMeta(ctx, "nonce", b.nonce))
+		if forget {
+			if _, err := b.conn.ExecContext(ctx, `DELETE FROM _rowmesh_meta WHERE name = 'origin'`); err != nil {
+				return err
+			}
+		}
+		return errors.Join(b.setMeta(ctx, "token", b.fence.Token), b.setMeta(ctx, "nonce", b.nonce))
 	})
 }
 
-// extendLease makes sure that the stamp may be given out. It is called inside a round: the new token goes
-// into the same transaction.
-func (b *Bridge) extendLease(ctx context.Context, upTo hlc.Timestamp) error {
+// newToken writes a lease and a new token to the fence.
+func (b *Bridge) newToken(ctx context.Context, lease hlc.Timestamp) error {
 	f := b.fence
-	if upTo <= f.Lease {
+	if err := b.meta(ctx, "token", &f.Before); err != nil {
+		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
+	}
+	f.Token, f.Lease = randomInt(), lease
+	return f.save()
+}
+
+// extendLease makes sure that the stamp may be given out. It is called inside a round: the new token goes
+// into the same transaction. A stamp may be ahead of the clock, after a crash by as much as the lease was: the
+// next lease is not another leaseAhead beyond it, or crash after crash would carry the stamps into the future.
+func (b *Bridge) extendLease(ctx context.Context, upTo hlc.Timestamp) error {
+	if upTo <= b.fence.Lease {
 		return nil
 	}
-	f.Before, f.Token = f.Token, randomInt()
-	f.Lease = upTo + hlc.FromMillis(leaseAhead.Milliseconds())
-	if err := f.save(); err != nil {
+	lease := max(hlc.FromTime(time.Now().Add(leaseAhead)), upTo+hlc.FromMillis(leaseStep.Milliseconds()))
+	if err := b.newToken(ctx, lease); err != nil {
 		return err
 	}
-	return b.setMeta(ctx, "token", f.Token)
+	return b.setMeta(ctx, "token", b.fence.Token)
 }
 
 // Leave marks a close in order: every stamp given out is in the database.

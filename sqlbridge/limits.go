@@ -20,6 +20,9 @@ const (
 	sweepBytes = 512
 	// leaseAhead is how far ahead of now the fence allows own stamps, and so how seldom it is written.
 	leaseAhead = 10 * time.Second
+	// leaseStep is how far a lease goes beyond stamps that are ahead of the clock: stamps then count up, so this
+	// is room for 600,000 transactions.
+	leaseStep = 10 * time.Millisecond
 	// autocheckpoint is the length of the -wal, in pages, at which SQLite moves it into the database.
 	autocheckpoint = 4000
 	// maxTriggerColumns is the most key columns an outbox entry can hold.
