@@ -446,8 +446,9 @@ func (v *view) Scan(name string, yield func([]replica.RowState) bool) error {
 	}
 }
 
+// scanPage reads by number, which +tbl makes sure of: by the index on tbl every page would sort the whole table.
 func (v *view) scanPage(s *stored, from int64) (page []replica.RowState, last int64, err error) {
-	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE n > ? AND tbl = ? ORDER BY n LIMIT ?`, from, s.tbl, readPage)
+	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE n > ? AND +tbl = ? ORDER BY n LIMIT ?`, from, s.tbl, readPage)
 	if err != nil {
 		return nil, 0, err
 	}
