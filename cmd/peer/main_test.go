@@ -16,10 +16,14 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary be the peer: tests start it as a real process.
+// TestMain lets the test binary be the peer, or a program with a peer in it: tests start it as a real process.
 func TestMain(m *testing.M) {
-	if os.Getenv("ROWMESH_TEST_PEER") == "1" {
+	switch os.Getenv("ROWMESH_TEST_PEER") {
+	case "1":
 		main()
+		return
+	case "embedded":
+		embeddedMain()
 		return
 	}
 	os.Exit(m.Run())
@@ -53,57 +57,94 @@ func peerOutput(t *testing.T, args ...string) (string, int) {
 type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	addr string
+	addr string // set when it has said that it is ready, or listens
 	mu   sync.Mutex
 	log  bytes.Buffer
-	ends chan struct{}
+	said chan string   // its lines, closed at its end
+	ends chan struct{} // closed when it has ended
 }
 
 // startPeer starts peer run and waits until it listens, and with ready until it is ready.
 func startPeer(t *testing.T, ready bool, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: peerCommand(append([]string{"run"}, args...)...), ends: make(chan struct{})}
-	out, err := p.cmd.StdoutPipe()
+	p := launchPeer(t, peerCommand(append([]string{"run"}, args...)...))
+	if ready {
+		p.await("ready")
+	} else {
+		p.await("listening")
+	}
+	return p
+}
+
+// launchPeer starts a command and waits for nothing.
+func launchPeer(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, said: make(chan string, 1000), ends: make(chan struct{})}
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cmd.Stderr = p
-	if err := p.cmd.Start(); err != nil {
+	cmd.Stderr = p
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.kill)
-	lines := make(chan string, 100)
 	go func() {
 		for sc := bufio.NewScanner(out); sc.Scan(); {
 			fmt.Fprintln(p, sc.Text())
-			lines <- sc.Text()
+			p.said <- sc.Text()
 		}
-		close(lines)
-		_ = p.cmd.Wait()
+		close(p.said)
+		_ = cmd.Wait()
 		close(p.ends)
 	}()
-	want := "listening"
-	if ready {
-		want = "ready"
-	}
+	return p
+}
+
+// await waits until the peer says that it is "listening" or "ready".
+func (p *process) await(what string) {
+	p.t.Helper()
 	late := time.After(testPatience)
 	for {
 		select {
-		case line, ok := <-lines:
+		case line, ok := <-p.said:
 			if !ok {
-				t.Fatalf("the peer ended:\n%s", p.text())
+				p.t.Fatalf("the peer ended:\n%s", p.text())
 			}
-			if strings.HasPrefix(line, want+" ") {
-				_, rest, _ := strings.Cut(line, "addr=")
-				p.addr, _, _ = strings.Cut(rest, " ")
-				go func() {
-					for range lines { //nolint:revive // keep the pipe empty
-					}
-				}()
-				return p
+			if strings.HasPrefix(line, what+" ") {
+				p.addr = addrIn(line)
+				return
 			}
 		case <-late:
-			t.Fatalf("the peer is not %s:\n%s", want, p.text())
+			p.t.Fatalf("the peer is not %s:\n%s", what, p.text())
+		}
+	}
+}
+
+// addrIn is the address in a line that the peer prints.
+func addrIn(line string) string {
+	_, rest, _ := strings.Cut(line, "addr=")
+	addr, _, _ := strings.Cut(rest, " ")
+	return addr
+}
+
+// awaitText waits until the peer has printed something.
+func (p *process) awaitText(want string) {
+	p.t.Helper()
+	waitFor(p.t, "the peer says "+want, func() bool { return strings.Contains(p.text(), want) })
+}
+
+// waitFor polls until ok holds.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(testPatience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not in %s: %s", testPatience, what)
 		}
 	}
 }
@@ -223,18 +264,28 @@ type cable struct {
 
 func newCable(t *testing.T, multiaddr string) *cable {
 	t.Helper()
-	parts := strings.Split(multiaddr, "/") // /ip4/127.0.0.1/tcp/PORT/p2p/ID
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cable{l: l, to: net.JoinHostPort(parts[2], parts[4])}
+	c := &cable{l: l, to: "127.0.0.1:1"} // nobody listens there
+	if multiaddr != "" {
+		c.moveTo(multiaddr)
+	}
 	t.Cleanup(func() { l.Close(); c.cut() })
 	go c.run()
 	return c
 }
 
 func (c *cable) addr(id string) string { return "tcp://" + c.l.Addr().String() + "/p2p/" + id }
+
+// moveTo lets new connections go to another address: that of a peer that was started anew.
+func (c *cable) moveTo(multiaddr string) {
+	parts := strings.Split(multiaddr, "/") // /ip4/127.0.0.1/tcp/PORT/p2p/ID
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.to = net.JoinHostPort(parts[2], parts[4])
+}
 
 func (c *cable) run() {
 	for {
@@ -243,9 +294,9 @@ func (c *cable) run() {
 			return
 		}
 		c.mu.Lock()
-		down := c.down
+		down, to := c.down, c.to
 		c.mu.Unlock()
-		b, err := net.Dial("tcp", c.to)
+		b, err := net.Dial("tcp", to)
 		if down || err != nil {
 			a.Close()
 			if err == nil {
