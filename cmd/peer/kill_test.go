@@ -217,14 +217,14 @@ func notIn(a, b []string) (out []string) {
 	return out
 }
 
-// TestKillInFirstCopy: P3, L-3, L-13. A joiner is killed again and again while it fetches its first copy of 20,000
+// TestKillInFirstCopy: P3, L-3, L-13. A joiner is killed again and again while it fetches its first copy of 50,000
 // rows. Its table never shows a part of them, and the copy is complete in the end.
 func TestKillInFirstCopy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes several seconds")
 	}
 	a, b := newMortals(t)
-	const rows = 20_000
+	const rows = 50_000
 	if err := a.append(openTestDB(t, a.path), "x", 0, rows); err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestKillInFirstCopy(t *testing.T) {
 	seen := map[string]int{}
 	for range 15 {
 		b.start()
-		<-time.After(time.Duration(rng.IntN(700)) * time.Millisecond) // the moment of the fault
+		<-time.After(time.Duration(rng.IntN(500)) * time.Millisecond) // the moment of the fault
 		b.die()
 		seen[queryText(t, db, "SELECT count(*) FROM line")]++
 	}
