@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	libp2pnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -35,12 +36,12 @@ func (n *Network) keep(a Addr) {
 	pause := dialFirst
 	last := ""
 	for n.ctx.Err() == nil {
-		began := time.Now()
 		id, err := n.dial(a)
 		if err == nil {
 			last = ""
+			began := time.Now()
 			n.awaitEnd(id)
-			if time.Since(began) > steadyAfter {
+			if time.Since(began) > pause { // it was worth the wait; a link that is refused each time is not
 				pause = dialFirst
 			}
 		} else if text := err.Error(); text != last && n.ctx.Err() == nil {
@@ -65,6 +66,9 @@ func (n *Network) awaitEnd(id PeerID) {
 	}
 	up := n.byPeer[id] != nil
 	n.mu.Unlock()
+	if !up && n.host.Network().Connectedness(id) != libp2pnet.Connected {
+		return // it was lost before there was a link
+	}
 	var late <-chan time.Time
 	if !up {
 		late = time.After(2 * openTimeout)

@@ -25,12 +25,11 @@ const (
 	openTimeout = 10 * time.Second
 	// dialTimeout is the time for one attempt to connect.
 	dialTimeout = 10 * time.Second
-	// dialFirst and dialMost bound the pause between attempts, which doubles: a healed link is used within
-	// a second, a peer that is away for days costs nothing.
+	// dialFirst and dialMost bound the pause between attempts, which doubles until a link lasts for longer than
+	// the pause before it: a link that was lost is used again within a second, a peer that is away for days
+	// costs nothing.
 	dialFirst = 250 * time.Millisecond
 	dialMost  = 30 * time.Second
-	// steadyAfter is how long a link must last for its next loss to begin with short pauses again.
-	steadyAfter = 5 * time.Second
 
 	// maxStrangers bounds the ids whose refusal is remembered, so that each is reported once.
 	maxStrangers = 1024

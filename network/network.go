@@ -126,7 +126,10 @@ func Open(cfg Config) (*Network, error) {
 	}
 	n.host.SetStreamHandler(controlProtocol, n.accept)
 	n.host.SetStreamHandler(sessionProtocol, n.accept)
-	n.host.Network().Notify(&libp2pnet.NotifyBundle{ConnectedF: func(_ libp2pnet.Network, c libp2pnet.Conn) { n.connected(c.RemotePeer()) }})
+	n.host.Network().Notify(&libp2pnet.NotifyBundle{
+		ConnectedF:    func(_ libp2pnet.Network, c libp2pnet.Conn) { n.connected(c.RemotePeer()) },
+		DisconnectedF: func(_ libp2pnet.Network, c libp2pnet.Conn) { n.ended(c.RemotePeer()) }, // perhaps before there was a link
+	})
 	for _, a := range cfg.Connect {
 		n.Connect(a)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	libp2pnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -357,6 +358,35 @@ func TestPortInUse(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), "the port is in use") || !strings.Contains(err.Error(), where.String()) {
 			t.Errorf("%s: %v", scheme, err)
+		}
+	}
+}
+
+// TestLostBeforeLink: a connection that ends before there is a link over it is dialled again at once, not only
+// when the time to open a link is over. Here the other side, whose turn it is to open, hangs up instead.
+func TestLostBeforeLink(t *testing.T) {
+	ours, theirs := identity(t), identity(t)
+	if ours.id < theirs.id {
+		ours, theirs = theirs, ours
+	}
+	h, err := libp2p.New(libp2p.Identity(theirs.key), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	came := make(chan struct{}, 10)
+	h.Network().Notify(&libp2pnet.NotifyBundle{ConnectedF: func(_ libp2pnet.Network, c libp2pnet.Conn) {
+		came <- struct{}{}
+		go c.Close()
+	}})
+	n := open(t, Config{Identity: ours})
+	n.Connect(Addr{Multi: h.Addrs()[0], Peer: theirs.id})
+	late := time.After(openTimeout) // without the notice it takes twice that
+	for range 3 {
+		select {
+		case <-came:
+		case <-late:
+			t.Fatal("the peer is not dialled again")
 		}
 	}
 }
