@@ -18,7 +18,7 @@ var atomicTables = []string{"head", "item", "audit"}
 // the gap by which edits made apart are told apart.
 func TestTransactionsArriveWhole(t *testing.T) {
 	least := 1000
-	if soak() {
+	if soaking() {
 		least = 100_000
 	}
 	a, b, link, _, _ := twoPeers(t, func(db *sql.DB) {
@@ -37,7 +37,7 @@ func TestTransactionsArriveWhole(t *testing.T) {
 	states := map[int]int{} // how often so many transactions were seen
 	snapshots, seen := 0, 0
 	late := time.Now().Add(testPatience)
-	for ; (snapshots < least || seen < 120) && !t.Failed() && (soak() || time.Now().Before(late)); snapshots++ {
+	for ; (snapshots < least || seen < 120) && !t.Failed() && (soaking() || time.Now().Before(late)); snapshots++ {
 		seen = requireWhole(t, db)
 		states[seen]++
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/rowmesh/rowmesh"
 )
 
-// soak reports whether the long form of the tests is wanted.
-func soak() bool { return os.Getenv("ROWMESH_SOAK") == "1" }
+// soaking reports whether the long form of the tests is wanted.
+func soaking() bool { return os.Getenv("ROWMESH_SOAK") == "1" }
 
 // mortal is one database whose peer is killed again and again. Programs go on writing it all the while.
 type mortal struct {
@@ -129,7 +129,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 		t.Skip("takes half a minute")
 	}
 	kills := 100
-	if soak() {
+	if soaking() {
 		kills = 1000
 	}
 	a, b := newMortals(t)

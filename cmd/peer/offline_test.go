@@ -53,7 +53,7 @@ func TestEditsKeepTheirTime(t *testing.T) {
 	r2 := editAt(t, dbOld, 5*day, "UPDATE t SET v = 'old, 5 days ago' WHERE id = 'r2'")
 	editAt(t, dbA, 6*day, "UPDATE t SET v = 'a, 6 days ago' WHERE id = 'r2'")
 	r1 := editAt(t, dbA, 3*day, "UPDATE t SET v = 'a, 3 days ago' WHERE id = 'r1'")
-	editAt(t, dbA, 3*day, "DELETE FROM t WHERE id = 'r3'")
+	editAt(t, dbA, 2*day, "DELETE FROM t WHERE id = 'r3'")
 	mustExec(t, dbPlain, "INSERT INTO t VALUES('p1', 'only in the plain copy'); UPDATE t SET v = 'plain' WHERE id = 'r4'")
 
 	pa := startPeer(t, true, a, "--bind", "tcp://127.0.0.1:0", "--allow", peerID(t, old)+","+peerID(t, plain))
