@@ -21,6 +21,8 @@ const (
 	watchBuffer = 4096
 	// syncLimit is how long a round that another process asked for may take before it is told so.
 	syncLimit = 10 * time.Minute
+	// livePause is the least time between two writings of how things stand with the other peers.
+	livePause = 2 * time.Second
 	// closeWait is how long Close waits for a last round, so that a stuck disk does not hold up the program.
 	closeWait = 5 * time.Second
 )

@@ -51,6 +51,9 @@ type Peer struct {
 	lookAt   time.Time // next look at the database
 	lookStep time.Duration
 	waits    []*syncWait
+	liveKey  string    // what the database says of how things stand
+	liveAt   time.Time // since when
+	liveDue  time.Time // when it must be looked at again; zero: when something happens
 	need     bool // the next load takes a new origin
 
 	mu        sync.Mutex

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/rowmesh/rowmesh/network"
@@ -78,7 +80,9 @@ func (p *Peer) event(ev network.Event) {
 		p.log.Info("connected", "peer", ev.Peer, "address", ev.Addr)
 		p.in = append(p.in, replica.Input{Up: &replica.LinkUp{Link: ev.Link, Peer: ev.Peer.String()}})
 		p.mu.Lock()
-		clear(p.failed)
+		maps.DeleteFunc(p.failed, func(addr, _ string) bool { // of an address without an id nobody can tell
+			return !strings.Contains(addr, "/p2p/") || strings.HasSuffix(addr, "/p2p/"+ev.Peer.String())
+		})
 		p.mu.Unlock()
 	case network.LinkDown:
 		delete(p.links, ev.Link)
@@ -122,6 +126,7 @@ func (p *Peer) turn(ctx context.Context) {
 	}
 	p.settle()
 	p.becomeReady()
+	p.tellLive(ctx)
 }
 
 func (p *Peer) process(ctx context.Context, capture bool, in []replica.Input) error {
@@ -155,6 +160,9 @@ func (p *Peer) sleep() time.Duration {
 	d := time.Duration(p.core.Wake()-p.instant().Mono) * time.Millisecond
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
+		if !p.liveDue.IsZero() {
+			d = min(d, time.Until(p.liveDue))
+		}
 	}
 	return max(d, 0)
 }
@@ -265,6 +273,11 @@ func (p *Peer) serveRequests(ctx context.Context) {
 			if err := p.bridge.Answer(ctx, r.N, state, detail); err != nil {
 				p.log.Warn("answer a request", "reason", err)
 			}
+		}
+		if r.What == "status" {
+			p.writeLive(ctx, p.live())
+			answer("done", "")
+			continue
 		}
 		if r.What != "sync" {
 			answer("failed", fmt.Sprintf("this peer does not know the request %q", r.What))

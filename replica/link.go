@@ -41,6 +41,7 @@ type link struct {
 	takesFrom   int64 // wall time from which its content is within our clock's limit
 
 	heardAt  int64  // when it last told all of its heads
+	lastIn   int64  // when anything last came
 	lastPull uint64 // the greatest session it asked for on this link
 
 	parts [2]assembler // control and bulk
@@ -237,14 +238,20 @@ type LinkStatus struct {
 	Known    crdt.Coverage // what it is known to hold
 	Level    bool          // it holds everything that is held here
 	Behind   bool          // it holds something that is not held here
+	BehindMS int64         // for how long, in milliseconds
 	Lagging  bool          // it is too slow for pushes
 	OffsetMS int64         // its wall clock less ours
+	LastIn   int64         // when anything last came, on the clock of Instant.Mono
 	HeardAt  int64         // when it last told all that it holds, on the clock of Instant.Mono
 }
 
 func (l *link) status(r *Replica) LinkStatus {
+	var behind int64
+	if l.behindSince != 0 {
+		behind = r.now.Mono - l.behindSince
+	}
 	return LinkStatus{
 		Link: l.id, Peer: l.name, Greeted: l.greeted, Origin: l.origin, Ready: l.ready, Hub: l.hub,
-		Known: l.known.Clone(), Level: l.greeted && r.level(l), Behind: r.behind(l), Lagging: l.lagging, OffsetMS: l.offset, HeardAt: l.heardAt,
+		Known: l.known.Clone(), Level: l.greeted && r.level(l), Behind: r.behind(l), BehindMS: behind, Lagging: l.lagging, OffsetMS: l.offset, LastIn: l.lastIn, HeardAt: l.heardAt,
 	}
 }

@@ -21,6 +21,7 @@ func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
 	if l == nil {
 		return nil // it came after its link was given up
 	}
+	l.lastIn = now.Mono
 	stream := 0
 	if f.Type.Bulk() {
 		stream = 1

@@ -72,3 +72,28 @@ func Running(path string) (holder string, running bool) {
 	}
 	return err.Error(), true
 }
+
+// SetLive keeps what the running peer says of itself, as JSON, for others to read. It does not wait for a lock:
+// held says that another program had it.
+func (b *Bridge) SetLive(ctx context.Context, doc string) (held bool, err error) {
+	if _, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return isBusy(err), explain(b.opt.Path, err)
+	}
+	if err := b.stillOurs(ctx); err != nil {
+		b.rollback()
+		return false, err
+	}
+	if err := b.setMeta(ctx, "live", doc); err != nil {
+		b.rollback()
+		return false, explain(b.opt.Path, err)
+	}
+	return false, explain(b.opt.Path, b.commit(ctx))
+}
+
+// Live returns what SetLive kept, "" where there is nothing.
+func (b *Bridge) Live(ctx context.Context) (doc string, err error) {
+	if have, err := b.tracked(ctx); err != nil || !have {
+		return "", err
+	}
+	return doc, explain(b.opt.Path, b.meta(ctx, "live", &doc))
+}

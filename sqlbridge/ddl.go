@@ -27,5 +27,11 @@ var ddl = []string{
 	`INSERT INTO _rowmesh_suppress VALUES(0)`,
 	`CREATE TABLE _rowmesh_control(n INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'new', detail TEXT NOT NULL DEFAULT '', ms INTEGER NOT NULL)`,
 	`CREATE VIEW rowmesh_parked AS SELECT t.name AS "table", p.k AS "key", p.reason, p.detail, p.blocked_by FROM _rowmesh_parked p JOIN _rowmesh_tables t USING(tbl)`,
+	// One read, one JSON document. It is put together without JSON functions, which not every SQLite has.
+	`CREATE VIEW rowmesh_status AS SELECT '{"db_is_ready":' || CASE (SELECT value FROM _rowmesh_meta WHERE name = 'ready') WHEN 1 THEN 'true' ELSE 'false' END
+		|| ',"rows":' || (SELECT count(*) FROM _rowmesh_rows JOIN _rowmesh_tables USING(tbl) WHERE substr(name, 1, 9) <> '_rowmesh_')
+		|| ',"outbox":' || (SELECT count(*) FROM _rowmesh_outbox) || ',"parked":' || (SELECT count(*) FROM _rowmesh_parked)
+		|| ',"unshown":' || (SELECT count(*) FROM _rowmesh_unshown)
+		|| ',"live":' || coalesce((SELECT value FROM _rowmesh_meta WHERE name = 'live'), 'null') || '}' AS status`,
 	`CREATE VIEW rowmesh_tables AS SELECT name, state, reason FROM _rowmesh_tables WHERE substr(name, 1, 9) <> '_rowmesh_'`,
 }

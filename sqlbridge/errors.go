@@ -53,6 +53,8 @@ func refusedRow(err error) string {
 	return ""
 }
 
+const fixCorrupt = "restore it from a backup, or remove it and run the peer again to fetch a new copy"
+
 // explain adds a sentinel and advice to the errors that people can do something about.
 func explain(path string, err error) error {
 	switch {
@@ -60,10 +62,16 @@ func explain(path string, err error) error {
 		return nil
 	case saysAny(err, "database or disk is full"):
 		return fmt.Errorf("sqlbridge: %s: %w: make room; nothing was lost (%w)", path, ErrFull, err)
-	case saysAny(err, "malformed", "file is not a database"):
-		return fmt.Errorf("sqlbridge: %s: %w: restore it from a backup, or remove it and run the peer again to fetch a new copy (%w)", path, ErrCorrupt, err)
+	case saysAny(err, "file is not a database"):
+		return fmt.Errorf("sqlbridge: %s is not a SQLite database, or its beginning is damaged: check the path, or restore it from a backup (%w)", path, ErrCorrupt)
+	case saysAny(err, "unable to open database file"):
+		return fmt.Errorf("sqlbridge: %s cannot be opened: check the path, and that the peer may read and write the file and its directory", path)
+	case saysAny(err, "disk image is malformed"):
+		return fmt.Errorf("sqlbridge: %s: %w: %s (%w)", path, ErrCorrupt, fixCorrupt, err)
+	case errors.Is(err, ErrCorrupt) && !saysAny(err, fixCorrupt):
+		return fmt.Errorf("sqlbridge: %s: %w; %s", path, err, fixCorrupt)
 	case saysAny(err, "readonly", "read-only"):
-		return fmt.Errorf("sqlbridge: %s is not writable: give the peer write permission on the file and its directory (%w)", path, err)
+		return fmt.Errorf("sqlbridge: %s is not writable: give the peer write permission on the file and its directory, and leave out mode=ro", path)
 	}
 	return err
 }

@@ -82,6 +82,8 @@ type Facts struct {
 	Unshown int64
 	NullKey int64 // rows kept local for a NULL in their key, seen since the peer started
 	Tables  []TableFacts
+
+	SchemaVersion int64 // SQLite's: it grows with every change of the schema
 }
 
 // TableFacts is how one table stands.
@@ -98,6 +100,9 @@ func (b *Bridge) Facts(ctx context.Context) (f Facts, err error) {
 	err = b.Read(ctx, func(v replica.View) error {
 		st, err := v.Load()
 		if err != nil {
+			return err
+		}
+		if f.SchemaVersion, err = b.pragma(ctx, "schema_version"); err != nil {
 			return err
 		}
 		f.Origin, f.Group, f.Ready, f.Heads = st.Origin, st.Group, st.Ready, st.Coverage

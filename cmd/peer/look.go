@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -24,10 +25,8 @@ const patience = 10 * time.Second
 
 // withBridge opens the database beside a running peer, or without one, for one look or one change.
 func withBridge(c *cobra.Command, path string, opt sqlbridge.Options, f func(context.Context, *sqlbridge.Bridge) error) error {
-	if info, err := os.Stat(path); err != nil {
-		return fmt.Errorf("there is no database %s: check the path", path)
-	} else if info.IsDir() {
-		return fmt.Errorf("%s is a directory, not a database", path)
+	if err := isDatabase(path); err != nil {
+		return err
 	}
 	db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path))
 	if err != nil {
@@ -49,11 +48,8 @@ func trackCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "track DATABASE --all | TABLE...",
 		Short: "Begin to track tables; a running peer notices",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  tablesOrAll(&all),
 		RunE: func(c *cobra.Command, args []string) error {
-			if all == (len(args) > 1) {
-				return usageError{errors.New("name the tables, or say --all")}
-			}
 			return withBridge(c, args[0], sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 				rep, err := b.Track(ctx, args[1:])
 				if err != nil {
@@ -69,7 +65,7 @@ func trackCommand() *cobra.Command {
 					fmt.Fprintln(c.OutOrStdout(), "warning:", w)
 				}
 				if len(rep.Refused) > 0 && !all {
-					return errors.New("not every table could be tracked")
+					return fmt.Errorf("%d of %d tables cannot be tracked, for the reasons above", len(rep.Refused), len(args)-1)
 				}
 				return nil
 			})
@@ -84,16 +80,17 @@ func untrackCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "untrack DATABASE --all | TABLE...",
 		Short: "End the tracking of tables; --all leaves nothing of ours in the file",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  tablesOrAll(&all),
 		RunE: func(c *cobra.Command, args []string) error {
-			if all == (len(args) > 1) {
-				return usageError{errors.New("name the tables, or say --all")}
-			}
 			return withBridge(c, args[0], sqlbridge.Options{Beside: !all}, func(ctx context.Context, b *sqlbridge.Bridge) error {
-				if all {
-					return b.Remove(ctx)
+				if !all {
+					return b.Untrack(ctx, args[1:])
 				}
-				return b.Untrack(ctx, args[1:])
+				if err := b.Remove(ctx); err != nil {
+					return err
+				}
+				fmt.Fprintln(c.OutOrStdout(), "untracked: all; nothing of rowmesh is left in", args[0])
+				return nil
 			})
 		},
 	}
@@ -105,9 +102,12 @@ func verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify DATABASE",
 		Short: "Check that the tables are what the merged state says",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
 			return withBridge(c, args[0], sqlbridge.Options{Inspect: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
+				if err := mustBeReady(ctx, b, args[0]); err != nil {
+					return err
+				}
 				diffs, err := b.Verify(ctx)
 				if err != nil {
 					return err
@@ -116,22 +116,42 @@ func verifyCommand() *cobra.Command {
 					fmt.Fprintf(c.OutOrStdout(), "%s %s: %s\n", d.Table, d.Key, d.What)
 				}
 				if len(diffs) > 0 {
-					return fmt.Errorf("%d rows are not as the merged state says; a peer takes differences in as edits when it next looks at the whole table", len(diffs))
+					return fmt.Errorf("%s not as the merged state says; a peer takes differences in as edits when it next looks at the whole table", counted(len(diffs), "row is", "rows are"))
 				}
-				fmt.Fprintf(c.OutOrStdout(), "ok: %d tables equal the merged state\n", len(b.Tracked()))
+				fmt.Fprintf(c.OutOrStdout(), "ok: %s the merged state\n", counted(len(b.Tracked()), "table equals", "tables equal"))
 				return nil
 			})
 		},
 	}
 }
 
+// counted puts a number before what it counts.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// mustBeReady refuses a database that holds no copy of a group yet: there is nothing to say about it.
+func mustBeReady(ctx context.Context, b *sqlbridge.Bridge, path string) error {
+	f, err := b.Facts(ctx)
+	if err == nil && !f.Ready {
+		err = fmt.Errorf("%s is not ready yet: it has joined no group; peer run keeps it in sync", path)
+	}
+	return err
+}
+
 func digestCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "digest DATABASE",
 		Short: "Print a SHA-256 that is equal on databases that hold the same rows",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
 			return withBridge(c, args[0], sqlbridge.Options{Inspect: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
+				if err := mustBeReady(ctx, b, args[0]); err != nil {
+					return err
+				}
 				sum, err := b.Digest(ctx)
 				if err != nil {
 					return err
@@ -151,12 +171,14 @@ type statusDoc struct {
 	Ready    bool            `json:"db_is_ready"`
 	Group    string          `json:"group,omitempty"`
 	Origin   string          `json:"origin,omitempty"`
+	Schema   int64           `json:"schema_version"`
 	Rows     int64           `json:"rows"`
 	Outbox   int64           `json:"outbox"`
 	Parked   int64           `json:"parked"`
 	Unshown  int64           `json:"unshown"`
 	Heads    map[string]head `json:"heads,omitempty"`
 	Tables   []tableDoc      `json:"tables,omitempty"`
+	Live     *rowmesh.Live   `json:"live"` // null where no peer runs
 }
 
 type head struct {
@@ -174,10 +196,11 @@ type tableDoc struct {
 func statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "status DATABASE",
-		Short: "Show what a database holds and what waits",
-		Args:  cobra.ExactArgs(1),
+		Use:   "status DATABASE [--json]",
+		Short: "Show what a database holds, what waits, and how things stand with other peers",
+		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
+			refreshLive(c, args[0])
 			return withBridge(c, args[0], sqlbridge.Options{Inspect: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 				doc, err := readStatus(ctx, b, args[0])
 				if err != nil {
@@ -202,7 +225,7 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDo
 	if err != nil {
 		return statusDoc{}, err
 	}
-	doc := statusDoc{Database: path, Ready: f.Ready, Rows: f.Rows, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
+	doc := statusDoc{Database: path, Ready: f.Ready, Schema: f.SchemaVersion, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
 	if _, err := os.Stat(sqlbridge.Dir(path)); err == nil {
 		_, doc.Running = sqlbridge.Running(path)
 		if id, err := network.LoadIdentity(sqlbridge.Dir(path) + "/identity.key"); err == nil {
@@ -216,12 +239,55 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDo
 		doc.Heads[o.String()] = head{h.String(), o == f.Origin}
 	}
 	for _, t := range f.Tables {
-		doc.Tables = append(doc.Tables, t2doc(t))
+		doc.Tables = append(doc.Tables, tableDoc{t.Name, t.State, t.Reason, t.Rows})
+		doc.Rows += t.Rows
 	}
-	return doc, nil
+	if !doc.Running {
+		return doc, nil
+	}
+	live, err := b.Live(ctx)
+	if err == nil && live != "" {
+		err = json.Unmarshal([]byte(live), &doc.Live)
+	}
+	return doc, err
 }
 
-func t2doc(t sqlbridge.TableFacts) tableDoc { return tableDoc{t.Name, t.State, t.Reason, t.Rows} }
+// refreshLive asks the running peer to write how things stand. Where it does not, what it wrote last is shown.
+func refreshLive(c *cobra.Command, path string) {
+	if _, err := os.Stat(sqlbridge.Dir(path)); err != nil {
+		return
+	}
+	if _, running := sqlbridge.Running(path); !running {
+		return
+	}
+	_ = withBridge(c, path, sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, _, err := ask(ctx, b, "status")
+		return err
+	})
+}
+
+// ask leaves a request for the running peer and waits for what becomes of it.
+func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (state, detail string, err error) {
+	n, err := b.Ask(ctx, what)
+	if err != nil {
+		return "", "", err
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		state, detail, err := b.Answered(ctx, n)
+		if err != nil || state == "done" || state == "failed" {
+			return state, detail, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		}
+	}
+}
 
 func printStatus(c *cobra.Command, d statusDoc) {
 	out := c.OutOrStdout()
@@ -235,14 +301,17 @@ func printStatus(c *cobra.Command, d statusDoc) {
 	}
 	fmt.Fprintf(out, "%s  %s, %s\n", d.Database, state, ready)
 	if d.Peer != "" {
-		fmt.Fprintf(out, "peer    %s\n", d.Peer)
+		fmt.Fprintf(out, "id      %s\n", d.Peer)
 	}
 	if d.Group != "" {
 		fmt.Fprintf(out, "group   %s\norigin  %s\n", d.Group, d.Origin)
 	}
 	fmt.Fprintf(out, "rows    %d merged, %d edits to take in, %d parked, %d not shown\n", d.Rows, d.Outbox, d.Parked, d.Unshown)
+	if d.Live != nil {
+		printLive(out, d.Live)
+	}
 	for _, t := range d.Tables {
-		fmt.Fprintf(out, "  %-24s %-10s %8d rows", t.Name, t.State, t.Rows)
+		fmt.Fprintf(out, "table   %-24s %-10s %8d rows", t.Name, t.State, t.Rows)
 		if t.Reason != "" {
 			fmt.Fprintf(out, "  (%s)", t.Reason)
 		}
@@ -250,14 +319,62 @@ func printStatus(c *cobra.Command, d statusDoc) {
 	}
 }
 
+func printLive(out io.Writer, live *rowmesh.Live) {
+	fmt.Fprintf(out, "role    %s", live.Role)
+	if len(live.Addrs) > 0 {
+		fmt.Fprintf(out, ", listens at %s", strings.Join(live.Addrs, ", "))
+	}
+	fmt.Fprintln(out)
+	if len(live.Peers) == 0 {
+		fmt.Fprintln(out, "peers   none is connected")
+	}
+	now := time.Now()
+	for _, p := range live.Peers {
+		fmt.Fprintf(out, "peer    %s  %s\n", p.Peer, describe(p, now))
+	}
+}
+
+// describe says how things stand with a peer.
+func describe(p rowmesh.LivePeer, now time.Time) string {
+	var text string
+	switch p.State {
+	case "level":
+		text = "level"
+	case "behind":
+		text = "behind " + short(time.Duration(p.BehindMS)*time.Millisecond)
+	case "ahead":
+		text = "level here, sending"
+	case "greeting":
+		return "connected, not yet heard"
+	default:
+		return "unreachable: " + forPeople(errors.New(p.Reason))
+	}
+	text += fmt.Sprintf(", heard %s ago", short(now.Sub(time.UnixMilli(p.HeardMS))))
+	if off := time.Duration(p.OffsetMS) * time.Millisecond; off.Abs() >= time.Second {
+		text += fmt.Sprintf(", its clock is off by %+.0f s", off.Seconds())
+	}
+	return text
+}
+
+// short is a duration as people say it.
+func short(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "less than 1 s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	return d.Round(time.Minute).String()
+}
+
 func syncCommand() *cobra.Command {
 	var f runFlags
 	var limit time.Duration
 	c := &cobra.Command{
-		Use:   "sync DATABASE",
+		Use:   "sync DATABASE [flags]",
 		Short: "Make one round with every connected peer and wait until it is done",
 		Long:  "Sync asks the running peer for a round. Where none runs, it connects by itself, with the flags of peer run.",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := within(c, limit)
 			defer cancel()
@@ -266,11 +383,14 @@ func syncCommand() *cobra.Command {
 					return askForSync(ctx, c, args[0])
 				}
 			}
-			cfg, err := f.config(args[0])
+			cfg, uri, err := f.config(args[0])
 			if err != nil {
 				return err
 			}
-			p, err := rowmesh.OpenConfig(ctx, cfg)
+			if len(cfg.Connect)+len(cfg.Listen) == 0 {
+				return fmt.Errorf("%w: no peer runs on %s, and there is none to connect to; name one with --connect", rowmesh.ErrNoPeer, args[0])
+			}
+			p, err := rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
 			if err != nil {
 				return err
 			}
@@ -278,6 +398,9 @@ func syncCommand() *cobra.Command {
 			stop := showProgress(c)
 			err = p.Sync(ctx)
 			stop()
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = notInTime(p, limit)
+			}
 			if err == nil {
 				fmt.Fprintln(c.OutOrStdout(), "in sync")
 			}
@@ -289,35 +412,37 @@ func syncCommand() *cobra.Command {
 	return c
 }
 
+// notInTime says why a round was not finished.
+func notInTime(p *rowmesh.Peer, limit time.Duration) error {
+	st, err := p.Status(context.Background())
+	switch {
+	case err != nil:
+		return err
+	case len(st.Replica.Links) > 0:
+		return fmt.Errorf("%w: a peer is connected, but the round was not finished in %s; give it more --timeout", context.DeadlineExceeded, limit)
+	case len(st.Failed) > 0:
+		return fmt.Errorf("%w in %s: %s", rowmesh.ErrNoPeer, limit, strings.Join(st.Failed, "; "))
+	}
+	return fmt.Errorf("%w in %s: see that one runs and that the two allow each other", rowmesh.ErrNoPeer, limit)
+}
+
 // askForSync asks the running peer through the database.
 func askForSync(ctx context.Context, c *cobra.Command, path string) error {
 	stop := showProgress(c)
 	defer stop()
 	return withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
-		n, err := b.Ask(ctx, "sync")
-		if err != nil {
+		state, detail, err := ask(ctx, b, "sync")
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w, or the round was not finished in time: peer status %s says how things stand", rowmesh.ErrNoPeer, path)
+		case err != nil:
 			return err
+		case state == "failed":
+			return fmt.Errorf("%w: %s", rowmesh.ErrNoPeer, detail)
 		}
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			state, detail, err := b.Answered(ctx, n)
-			switch {
-			case err != nil:
-				return err
-			case state == "done":
-				stop()
-				fmt.Fprintln(c.OutOrStdout(), "in sync")
-				return nil
-			case state == "failed":
-				return fmt.Errorf("%w: %s", rowmesh.ErrNoPeer, detail)
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("%w in time: peer status and the running peer's log say why", rowmesh.ErrNoPeer)
-			}
-		}
+		stop()
+		fmt.Fprintln(c.OutOrStdout(), "in sync")
+		return nil
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -42,11 +44,17 @@ func run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if text := err.Error(); text != "" {
+	if text := forPeople(err); text != "" {
 		fmt.Fprintln(os.Stderr, "peer:", text)
 	}
 	return exitCode(err)
 }
+
+// packageNames begin the parts of an error, for programmers.
+var packageNames = strings.NewReplacer("rowmesh: ", "", "sqlbridge: ", "", "network: ", "", "replica: ", "", "crdt: ", "", "\n", "; ")
+
+// forPeople is an error in one line, without the names of packages.
+func forPeople(err error) string { return packageNames.Replace(err.Error()) }
 
 func exitCode(err error) int {
 	var usage usageError
@@ -77,7 +85,9 @@ func rootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w; peer %s --help shows the flags", err, c.Name())}
 	})
 	root.AddCommand(runCommand(), idCommand(), trackCommand(), untrackCommand(), statusCommand(), syncCommand(), verifyCommand(), digestCommand(), demoCommand(), simCommand())
+	root.DisableFlagsInUseLine = true
 	for _, c := range root.Commands() {
+		c.DisableFlagsInUseLine = true // it stands in Use where it helps
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {
 				if err := check(c, args); err != nil {
@@ -94,5 +104,73 @@ func rootCommand() *cobra.Command {
 		return nil
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	root.SetHelpCommand(helpCommand(root))
 	return root
+}
+
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Say what a command does",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("there is no command %q; peer --help lists them", strings.Join(args, " "))}
+			}
+			return c.Help()
+		},
+	}
+}
+
+// oneDatabase checks that a command was given one database.
+func oneDatabase(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return errors.New("name the database")
+	case 1:
+		return nil
+	}
+	return fmt.Errorf("one database at a time, not %d", len(args))
+}
+
+// tablesOrAll checks that a command was given a database, and either tables or --all.
+func tablesOrAll(all *bool) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return errors.New("name the database and its tables")
+		case *all == (len(args) > 1):
+			return errors.New("name the tables, or say --all")
+		}
+		return nil
+	}
+}
+
+// mayBeDatabase refuses a path at which there can be no database, before anything is made beside it.
+func mayBeDatabase(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory, not a database: name the file", path)
+	}
+	if dir := filepath.Dir(path); !isDirectory(dir) {
+		return fmt.Errorf("there is no directory %s: check the path, or make the directory", dir)
+	}
+	return nil
+}
+
+// isDatabase refuses a path at which there is no database.
+func isDatabase(path string) error {
+	if err := mayBeDatabase(path); err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no database %s: check the path", path)
+	} else if err != nil {
+		return fmt.Errorf("%w: check the path and its permissions", err)
+	}
+	return nil
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }

@@ -25,26 +25,29 @@ type runFlags struct {
 
 func (f *runFlags) add(c *cobra.Command) {
 	fl := c.Flags()
-	fl.StringSliceVar(&f.bind, "bind", nil, "listen here, such as tcp://0.0.0.0:7070 or quic://0.0.0.0:7070")
-	fl.StringSliceVar(&f.connect, "connect", nil, "keep a link to the peer here, such as tcp://10.0.0.5:7070/p2p/ID")
-	fl.StringSliceVar(&f.allow, "allow", nil, "ids of peers that may connect")
-	fl.StringSliceVar(&f.tables, "tables", nil, "track and show only these tables")
+	fl.StringSliceVar(&f.bind, "bind", nil, "listen at these `ADDRESSES`, such as tcp://0.0.0.0:7070 or quic://0.0.0.0:7070")
+	fl.StringSliceVar(&f.connect, "connect", nil, "keep links to the peers at these `ADDRESSES`, such as tcp://10.0.0.5:7070/p2p/ID")
+	fl.StringSliceVar(&f.allow, "allow", nil, "`IDS` of peers that may connect")
+	fl.StringSliceVar(&f.tables, "tables", nil, "track and show only these `TABLES`")
 	fl.BoolVar(&f.hub, "hub", false, "serve many others; begins the group if there is none")
 	fl.BoolVar(&f.found, "new", false, "begin a new group with this database")
 	fl.BoolVar(&f.join, "join", false, "never begin a group: wait for one")
 	fl.BoolVar(&f.mine, "mine", false, "when joining with rows of its own: they count as written now")
-	fl.StringVar(&f.key, "key", "", "file of the peer's identity (default: in the directory beside the database)")
+	fl.StringVar(&f.key, "key", "", "`FILE` of the peer's identity (default: in the directory beside the database)")
 	fl.BoolVarP(&f.logs, "verbose", "v", false, "log connections too")
 }
 
 // config reads a database argument, a path or a URI, and lets flags add to it.
-func (f *runFlags) config(arg string) (rowmesh.Config, error) {
+func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error) {
 	if !strings.HasPrefix(arg, "file:") {
 		arg = "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(arg)
 	}
 	c, _, err := rowmesh.ParseURI(arg)
 	if err != nil {
-		return c, usageError{err}
+		return c, arg, usageError{err}
+	}
+	if err := mayBeDatabase(c.Path); err != nil {
+		return c, arg, err
 	}
 	for _, to := range []struct {
 		list  *[]network.Addr
@@ -53,7 +56,7 @@ func (f *runFlags) config(arg string) (rowmesh.Config, error) {
 		for _, s := range to.given {
 			a, err := network.ParseAddr(s)
 			if err != nil {
-				return c, usageError{err}
+				return c, arg, usageError{err}
 			}
 			*to.list = append(*to.list, a)
 		}
@@ -61,7 +64,7 @@ func (f *runFlags) config(arg string) (rowmesh.Config, error) {
 	for _, s := range f.allow {
 		id, err := network.ParsePeerID(s)
 		if err != nil {
-			return c, usageError{err}
+			return c, arg, usageError{err}
 		}
 		c.Allow = append(c.Allow, id)
 	}
@@ -75,31 +78,31 @@ func (f *runFlags) config(arg string) (rowmesh.Config, error) {
 		level = slog.LevelInfo
 	}
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	return c, nil
+	return c, arg, nil
 }
 
 func runCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run DATABASE",
+		Use:   "run DATABASE [flags]",
 		Short: "Keep a database in sync for as long as this runs",
 		Long: "Run keeps a database in sync until it is interrupted. With nobody to connect to (or with --hub or --new) it\n" +
 			"begins a group and tracks every table that can be tracked; else it joins the group of the peer it connects to.",
-		Args: cobra.ExactArgs(1),
+		Args: oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := f.config(args[0])
+			cfg, uri, err := f.config(args[0])
 			if err != nil {
 				return err
 			}
-			return runPeer(c.Context(), c.OutOrStdout(), cfg)
+			return runPeer(c.Context(), c.OutOrStdout(), cfg, uri)
 		},
 	}
 	f.add(c)
 	return c
 }
 
-func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config) error {
-	p, err := rowmesh.OpenConfig(ctx, cfg)
+func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string) error {
+	p, err := rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
 	if err != nil {
 		return err
 	}
@@ -142,8 +145,11 @@ func idCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "id DATABASE",
 		Short: "Print the id of the database's peer; make it if there is none",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := mayBeDatabase(args[0]); err != nil {
+				return err
+			}
 			id, err := network.LoadIdentity(args[0] + "-rowmesh/identity.key")
 			if err != nil {
 				return err
