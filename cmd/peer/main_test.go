@@ -79,16 +79,25 @@ func startPeer(t *testing.T, ready bool, args ...string) *process {
 // launchPeer starts a command and waits for nothing.
 func launchPeer(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, said: make(chan string, 1000), ends: make(chan struct{})}
-	out, err := cmd.StdoutPipe()
+	p, err := startCommand(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.t = t
+	t.Cleanup(p.kill)
+	return p
+}
+
+func startCommand(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, said: make(chan string, 1000), ends: make(chan struct{})}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
 	cmd.Stderr = p
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(p.kill)
 	go func() {
 		for sc := bufio.NewScanner(out); sc.Scan(); {
 			fmt.Fprintln(p, sc.Text())
@@ -98,25 +107,33 @@ func launchPeer(t *testing.T, cmd *exec.Cmd) *process {
 		_ = cmd.Wait()
 		close(p.ends)
 	}()
-	return p
+	return p, nil
 }
 
 // await waits until the peer says that it is "listening" or "ready".
 func (p *process) await(what string) {
 	p.t.Helper()
+	line, err := p.line(what)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.addr = addrIn(line)
+}
+
+// line waits for the line that begins with a word.
+func (p *process) line(what string) (string, error) {
 	late := time.After(testPatience)
 	for {
 		select {
 		case line, ok := <-p.said:
 			if !ok {
-				p.t.Fatalf("the peer ended:\n%s", p.text())
+				return "", fmt.Errorf("the peer ended:\n%s", p.text())
 			}
 			if strings.HasPrefix(line, what+" ") {
-				p.addr = addrIn(line)
-				return
+				return line, nil
 			}
 		case <-late:
-			p.t.Fatalf("the peer is not %s:\n%s", what, p.text())
+			return "", fmt.Errorf("the peer is not %s:\n%s", what, p.text())
 		}
 	}
 }
@@ -168,13 +185,22 @@ func (p *process) kill() {
 
 // interrupt is Ctrl-C.
 func (p *process) interrupt() int {
+	p.t.Helper()
+	code, err := p.end()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return code
+}
+
+func (p *process) end() (code int, err error) {
 	_ = p.cmd.Process.Signal(os.Interrupt)
 	select {
 	case <-p.ends:
+		return p.cmd.ProcessState.ExitCode(), nil
 	case <-time.After(testPatience):
-		p.t.Fatalf("Ctrl-C does not end the peer:\n%s", p.text())
+		return 0, fmt.Errorf("Ctrl-C does not end the peer:\n%s", p.text())
 	}
-	return p.cmd.ProcessState.ExitCode()
 }
 
 func peerID(t *testing.T, db string) string {
