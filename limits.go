@@ -23,6 +23,7 @@ const (
 	syncLimit = 10 * time.Minute
 	// livePause is the least time between two writings of how things stand with the other peers.
 	livePause = 2 * time.Second
-	// closeWait is how long Close waits for a last round, so that a stuck disk does not hold up the program.
-	closeWait = 5 * time.Second
+	// closeWait is how long Close waits for a last round, so that a stuck disk or another program's lock does not
+	// hold up the program: what is not taken in now is at the next start.
+	closeWait = time.Second
 )

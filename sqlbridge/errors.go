@@ -62,6 +62,8 @@ func explain(path string, err error) error {
 		return nil
 	case saysAny(err, "database or disk is full"):
 		return fmt.Errorf("sqlbridge: %s: %w: make room; nothing was lost (%w)", path, ErrFull, err)
+	case saysAny(err, "disk I/O error"):
+		return fmt.Errorf("sqlbridge: %s: the disk cannot be read or written: see whether it is full or failing; nothing was lost (%w)", path, err)
 	case saysAny(err, "file is not a database"):
 		return fmt.Errorf("sqlbridge: %s is not a SQLite database, or its beginning is damaged: check the path, or restore it from a backup (%w)", path, ErrCorrupt)
 	case saysAny(err, "unable to open database file"):

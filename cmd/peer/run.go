@@ -103,6 +103,9 @@ func runCommand() *cobra.Command {
 
 func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string) error {
 	p, err := rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // interrupted while it waited for the lock
+	}
 	if err != nil {
 		return err
 	}
