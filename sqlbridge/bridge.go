@@ -54,6 +54,7 @@ type Bridge struct {
 	commits       int64 // rounds committed
 	skippedNull   map[string]int64
 	driftDue      bool
+	setBack       bool // the file was found in another state than this run had left it in
 }
 
 // Opened says what was found when the bridge was opened.

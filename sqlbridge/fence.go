@@ -33,6 +33,9 @@ type fenceState struct {
 	Device uint64        `json:"device"`
 	Inode  uint64        `json:"inode"`
 	Clean  bool          `json:"clean"` // closed in order: no stamp above the head was given out
+
+	// Commits is how many rounds the database has seen at least; after a close in order, exactly.
+	Commits int64 `json:"commits"`
 }
 
 // Dir returns the directory beside a database that holds what must not travel with a copied file.
@@ -138,7 +141,7 @@ func (b *Bridge) enter(ctx context.Context) (Opened, error) {
 	case len(origin) == 0: // never written by a replica
 	case f.Token == 0:
 		o.NeedOrigin, o.Message = true, "this database was copied or moved without the directory beside it, or restored: it goes on as a new replica, and what it holds is kept"
-	case token != f.Token && token != f.Before:
+	case token != f.Token && token != f.Before, b.commits < f.Commits, f.Clean && b.commits != f.Commits, b.setBack:
 		o.NeedOrigin, o.Message = true, "this database is not the one that ran here last (an older copy was put in its place): it goes on as a new replica and catches up; what it holds is kept"
 	case dev != f.Device || ino != f.Inode:
 		o.NeedOrigin, o.Message = true, "this database and the directory beside it are a copy: it goes on as a new replica. If the original still runs elsewhere, stop this peer and remove "+
@@ -146,6 +149,7 @@ func (b *Bridge) enter(ctx context.Context) (Opened, error) {
 	case !f.Clean:
 		o.Lease = f.Lease
 	}
+	b.setBack = false
 	f.Device, f.Inode, f.Clean = dev, ino, false
 	f.Lease = max(f.Lease, o.Lease)
 	b.nonce = randomInt()
@@ -174,7 +178,7 @@ func (b *Bridge) newToken(ctx context.Context, lease hlc.Timestamp) error {
 	if err := b.meta(ctx, "token", &f.Before); err != nil {
 		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
 	}
-	f.Token, f.Lease = randomInt(), lease
+	f.Token, f.Lease, f.Commits = randomInt(), lease, b.commits
 	return f.save()
 }
 
@@ -197,7 +201,7 @@ func (b *Bridge) Leave() error {
 	if b.fence == nil || b.fence.lock == nil {
 		return nil
 	}
-	b.fence.Clean = true
+	b.fence.Clean, b.fence.Commits = true, b.commits
 	return b.fence.save()
 }
 
@@ -213,6 +217,7 @@ func (b *Bridge) stillOurs(ctx context.Context) error {
 		return err
 	}
 	if nonce != b.nonce || commits != b.commits {
+		b.setBack = true
 		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, ErrNotOurs)
 	}
 	return b.sameFile()

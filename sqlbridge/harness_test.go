@@ -28,7 +28,6 @@ type side struct {
 	now    *int64
 	in     []replica.Input
 	out    []replica.Frame
-	linked bool
 	opt    Options
 }
 
@@ -81,7 +80,7 @@ func (s *side) start(found bool) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.in, s.out, s.linked = nil, nil, false
+	s.in, s.out = nil, nil
 	s.round()
 }
 
@@ -110,14 +109,14 @@ func (s *side) round() {
 	}
 }
 
-// sync carries frames between two sides until both are silent.
+// sync connects two sides, carries their frames until both are silent, and takes the link down.
 func sync(t *testing.T, a, b *side) {
 	t.Helper()
+	*a.now++
+	link := replica.LinkID(*a.now)
 	for _, s := range []*side{a, b} {
-		if !s.linked {
-			s.linked = true
-			s.in = append(s.in, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "other"}})
-		}
+		s.out = nil
+		s.in = append(s.in, replica.Input{Up: &replica.LinkUp{Link: link, Peer: "other"}})
 	}
 	for i := 0; i < 200; i++ {
 		a.round()
@@ -125,12 +124,14 @@ func sync(t *testing.T, a, b *side) {
 		quiet := len(a.out) == 0 && len(b.out) == 0
 		for _, x := range [][2]*side{{a, b}, {b, a}} {
 			for _, f := range x[0].out {
-				x[1].in = append(x[1].in, replica.Input{From: 1, Frame: &f})
+				x[1].in = append(x[1].in, replica.Input{From: link, Frame: &f})
 			}
 			x[0].out = nil
 		}
 		*a.now += 60
 		if quiet && i > 6 {
+			a.in = append(a.in, replica.Input{Down: link})
+			b.in = append(b.in, replica.Input{Down: link})
 			return
 		}
 	}

@@ -21,7 +21,9 @@ func (b *Bridge) project(r *round, changes []replica.RowChange) error {
 		return t != nil && len(t.unique) > 0
 	})
 	if !remote && !arbitrate && len(b.reshow) == 0 {
-		return nil
+		if parked, err := r.anyParked(); err != nil || !parked {
+			return err
+		}
 	}
 	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
 		return err
@@ -285,6 +287,15 @@ func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
 	}
 	return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(names, ""), marks(len(names)),
 		quoteAll(t.key, ""), action), args
+}
+
+// anyParked reports whether rows wait, of which a local edit may have shown one.
+func (r *round) anyParked() (parked bool, err error) {
+	s, err := r.b.stmt(r.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`)
+	if err == nil {
+		err = s.QueryRowContext(r.ctx).Scan(&parked)
+	}
+	return parked, err
 }
 
 // parkedKeys lists the parked rows of a table.

@@ -226,6 +226,13 @@ func (b *Bridge) tryDefinition(ctx context.Context, kind, name string, defs []st
 	if len(rows) != len(defs) || rows[len(rows)-1] != kind+" "+name {
 		return fmt.Errorf("the definition makes %s instead of the %s %s", strings.Join(rows, " and "), kind, name)
 	}
+	var kept string
+	if err := db.QueryRowContext(ctx, `SELECT sql FROM sqlite_schema WHERE name = ?`, name).Scan(&kept); err != nil {
+		return err
+	}
+	if kept != defs[len(defs)-1] { // CREATE TABLE AS, which would run a query
+		return errors.New("the definition is not as SQLite keeps it")
+	}
 	return nil
 }
 
