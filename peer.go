@@ -54,7 +54,7 @@ type Peer struct {
 	liveKey  string    // what the database says of how things stand
 	liveAt   time.Time // since when
 	liveDue  time.Time // when it must be looked at again; zero: when something happens
-	need     bool // the next load takes a new origin
+	need     bool      // the next load takes a new origin
 
 	mu        sync.Mutex
 	strangers []network.Refused
