@@ -213,6 +213,9 @@ func (r *Replica) tellFresh(l *link) {
 // Wake returns the moment, on the clock of Instant.Mono, at which time alone next gives Process something
 // to do.
 func (r *Replica) Wake() int64 {
+	if r.Serving() {
+		return r.now.Mono // the next chunk
+	}
 	at := r.now.Mono + millis(digestEvery)
 	for _, l := range r.links {
 		switch {

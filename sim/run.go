@@ -81,6 +81,9 @@ func (w *World) heal() {
 			m.crash() // so that it reads all its rows
 		}
 		m.start()
+		if m.core == nil {
+			m.load()
+		}
 	}
 	ahead := int64(0)
 	for _, list := range w.oracle.byOrigin {

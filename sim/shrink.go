@@ -109,7 +109,9 @@ func (s *shrinker) fates() {
 // machines leaves out machines that nobody misses, the last first.
 func (s *shrinker) machines() {
 	for n := s.best.Replicas - 1; n > 0; n-- {
-		s.try(s.changed(func(c *Case) { c.remove(n) }))
+		if c := s.changed(func(c *Case) { c.remove(n) }); NewWorld(c, nil, nil).connected() {
+			s.try(c)
+		}
 	}
 }
 
