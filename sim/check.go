@@ -34,6 +34,20 @@ func (w *World) committed(m *machine, b replica.Batch, own [][]crdt.Op) {
 	w.wrote(m, b, own)
 	w.claims(m, b.Heads)
 	w.wholeOrAbsent(m, b)
+	if w.stats.Commits%checkedOneIn == 0 {
+		w.shows(m, b)
+	}
+}
+
+// shows compares the changed rows with what the oracle makes of the transactions that the machine covers.
+func (w *World) shows(m *machine, b replica.Batch) {
+	for _, c := range b.Rows {
+		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+		e := w.oracle.row(k, func(t *txn) bool { return m.claimed.Covers(t.stamp) })
+		if d := e.differs(m.rows[k]); d != "" {
+			w.violate("P1", "%s: row %s %s", m.name(), k, d)
+		}
+	}
 }
 
 // wrote tells the oracle of the local transactions in a batch, and checks their stamps. Those of one drain

@@ -27,4 +27,7 @@ const (
 	retryAfter = 100 * time.Millisecond
 	// skewLimit is the promise about clocks: nobody takes a stamp further ahead of his own wall clock.
 	skewLimit = 10 * time.Minute
+	// checkedOneIn is the share of commits whose rows are compared with the oracle on the spot, which looks at every
+	// write that a row ever had.
+	checkedOneIn = 8
 )

@@ -101,7 +101,7 @@ var faults = []fault{
 	{"fail", FaultsDisk, 2, false},
 	{"full", FaultsDisk, 1, false},
 	{"slow", FaultsDisk, 1, false},
-	{"rot", FaultsDisk, 0.5, false},
+	{"rot", FaultsDisk, 3, false},
 	{"wipe", FaultsDisk, 0.7, false},
 	{"backup", FaultsDisk, 1.5, false},
 	{"restore", FaultsDisk, 0.7, false},
@@ -152,6 +152,8 @@ type planner struct {
 	rows    int
 	value   int64
 	gap     float64
+	until   []float64 // the part of the run in which each machine writes: one that fell silent early says nothing new
+	part    float64   // of the run that is planned
 }
 
 // Plan draws a case from a seed. It knows nothing of what will happen: an action that makes no sense when its
@@ -171,6 +173,7 @@ func Plan(cfg Config) *Case {
 	for n := 0; n < writes; {
 		p.now += 1 + int64(min(p.ExpFloat64()*p.gap, 20*p.gap))
 		if p.Float64()*(100+p.total) < 100 {
+			p.part = float64(n) / float64(writes)
 			p.write()
 			n++
 		} else {
@@ -202,6 +205,13 @@ func (p *planner) machines() {
 	p.keys = []int{1, 3, 10, 40}[p.IntN(4)]
 	p.rows = []int{1, 3, 8}[p.IntN(3)]
 	p.gap = []float64{5, 50, 300, 1500}[p.IntN(4)]
+	few := p.IntN(3) == 0
+	for range n {
+		p.until = append(p.until, 1)
+		if few {
+			p.until[len(p.until)-1] = p.Float64()
+		}
+	}
 	for _, i := range p.c.Late {
 		p.c.Actions = append(p.c.Actions, Action{At: int64(p.ExpFloat64() * 20 * p.gap), Do: "start", A: i})
 	}
@@ -299,6 +309,9 @@ func (p *planner) act(do string, a, b int, n int64) {
 // write plans one local transaction. Values are numbered, so that each tells who wrote it.
 func (p *planner) write() {
 	a := Action{At: p.now, Do: "write", A: p.IntN(p.c.Replicas)}
+	if p.part > p.until[a.A] {
+		return
+	}
 	used := map[string]bool{}
 	pad := 0
 	switch p.IntN(40) {

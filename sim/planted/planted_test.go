@@ -1,0 +1,142 @@
+// Package planted proves that the simulator finds bugs: each of a list of one-line mistakes is built into the product by
+// go build -overlay, and must be caught within 200 seeds. The product itself has no switch for any of them.
+package planted
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// bug is a mistake: one text in one file in the place of another. Bugs that are often made when this code is changed
+// run by default, the others with ROWMESH_SOAK=1.
+type bug struct {
+	name      string
+	file      string
+	was, is   string
+	byDefault bool
+}
+
+var bugs = []bug{
+	{"no tie-break by origin", "crdt/stamp.go", "return s.Origin.Compare(t.Origin)", "return 0", false},
+	{"a delete leaves older cells", "crdt/row.go", "floor := out.Floor()", "floor := out.Birth", false},
+	{"an update brings a row back", "crdt/row.go", "return !r.Birth.IsZero() && !r.Birth.Less(r.Tomb)", "return !r.Birth.IsZero() && !r.Birth.Less(r.Tomb) || !r.Tomb.IsZero() && len(r.Cells) > 0", false},
+	{"the older cell wins", "crdt/row.go", "if c := a.Stamp.Compare(b.Stamp); c < 0 ||", "if c := a.Stamp.Compare(b.Stamp); c > 0 ||", false},
+	{"a tomb is dropped with its birth", "crdt/row.go", "		out.Birth = Stamp{}\n	}\n	out.Cells = mergeCells", "		out.Birth, out.Tomb, out.Seen = Stamp{}, Stamp{}, Stamp{}\n	}\n	out.Cells = mergeCells", false},
+	{"the clock does not follow others", "hlc/hlc.go", "{ c.last = max(c.last, t) }", "{ _ = t }", false},
+	{"the clock goes back with the wall", "hlc/hlc.go", "c.last = max(FromMillis(wallMillis), c.last+1)", "c.last = FromMillis(wallMillis)", false},
+	{"gaps are accepted", "replica/push.go", "case b.prev > head || ", "case ", true},
+	{"a broken session claims its cut", "replica/pull.go", "	r.pull.active = false\n", "	r.pull.active = false\n	for o, h := range r.pull.cut {\n		r.raise(o, h)\n	}\n", true},
+	{"a session makes one pass", "replica/serve.go", "for err == nil && done && !s.cut.Includes(r.coverage) {", "for s.cut = r.coverage.Clone(); false; {", false},
+	{"only the named transaction's cells are sent", "replica/serve.go", "part := row.Row.Without(f.s.claims)", "but := crdt.Coverage{}\n		for _, s := range row.Row.Stamps(nil) {\n			if s.Origin != at.Origin {\n				but[s.Origin] = max(but[s.Origin], s.Time)\n			}\n		}\n		but.Add(f.s.claims)\n		part := row.Row.Without(but)", false},
+	{"a session goes on with another cut", "replica/serve.go", "	s.first = cut\n", "	_ = cut\n", false},
+	{"a resumed session begins a row too late", "replica/serve.go", "s.after = f.after(s.after)", "s.after = f.after(s.after)\n	if f.full && len(f.body.Schemas) > 1 {\n		s.after.Key = crdt.Key{}\n		s.after.Stamp.Time++\n	}", false},
+	{"a duplicate is taken for a fork", "replica/push.go", "case b.stamp.Time <= head:", "case b.stamp.Time == head+1:", false},
+	{"the clock's limit is not kept", "replica/replica.go", "return hlc.FromMillis(r.now.Wall+skew.Milliseconds()) | 0xffff", "return hlc.Max", false},
+	{"frames leave before the commit", "replica/process.go", "	if err := round.Commit(rd.Batch); err != nil {", "	for _, o := range rd.Frames {\n		out.Send(o.Link, o.Frame)\n	}\n	if err := round.Commit(rd.Batch); err != nil {", true},
+	{"a commit is not synced", "replica/dsstore/commit.go", "	if err := r.ds.Sync(r.ctx, ds.RawKey(\"/\")); err != nil {\n		return err\n	}\n", "", false},
+	{"checksums are not looked at", "replica/dsstore/codec.go", "if len(sealed) < 4 || binary.BigEndian.Uint32(sealed) != checksum(key, sealed[4:]) {", "if len(sealed) < 4 {", false},
+	{"heads are stored before their rows", "replica/dsstore/commit.go", "	key := recordKey(r.number + 1)\n", "	for _, c := range r.changes {\n		if c.key.String()[1] == 'v' {\n			_ = r.ds.Put(r.ctx, c.key, c.value)\n			_ = r.ds.Sync(r.ctx, c.key)\n		}\n	}\n	key := recordKey(r.number + 1)\n", false},
+	{"sessions that were given up stay", "replica/serve.go", "	r.dropServed(l) // a client", "	if n := len(r.served); n > 2 {\n		r.rejectSession(s, RejectBusy, crdt.Stamp{})\n		return nil\n	}\n	// a client", false},
+	{"a wiped machine keeps its origin", "sim/machine.go", "^ m.lives)", ")", false},
+	{"a lost last frame is never noticed", "replica/step.go", "h.Want || differs &&", "h.Want || false && differs &&", false},
+}
+
+// TestPlantedBugsAreCaught: P25. See bug.
+func TestPlantedBugsAreCaught(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the simulator several times")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bugs {
+		t.Run(b.name, func(t *testing.T) {
+			code, err := os.ReadFile(filepath.Join(root, b.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(code), b.was); n == 0 {
+				t.Fatalf("%s has changed: the place to plant it is not there:\n%s", b.file, b.was)
+			}
+			if !b.byDefault && os.Getenv("ROWMESH_SOAK") == "" {
+				t.Skip("runs with ROWMESH_SOAK=1 (make selftest)")
+			}
+			args := []string{"200"}
+			if os.Getenv("ROWMESH_SHRINK") != "" {
+				args = append(args, "shrink")
+			}
+			out := run(t, root, b.file, strings.Replace(string(code), b.was, b.is, 1), args...)
+			t.Log(out)
+			if !strings.HasPrefix(out, "caught ") {
+				t.Error("not caught within 200 seeds")
+			}
+		})
+	}
+}
+
+// TestClaimTestFails: the test that cuts a session at every chunk fails where a broken session claims anything.
+func TestClaimTestFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the simulator")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bugs {
+		if b.name != "a broken session claims its cut" {
+			continue
+		}
+		code, err := os.ReadFile(filepath.Join(root, b.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, overlay := overlayOf(t, root, b.file, strings.Replace(string(code), b.was, b.is, 1))
+		test := exec.Command("go", "test", "-overlay", overlay, "-run", "TestServerVanishesAtEveryChunk", "./sim")
+		test.Dir = root
+		if out, err := test.CombinedOutput(); err == nil || !strings.Contains(string(out), "claims ") {
+			t.Errorf("it passes, or fails for another reason: %v\n%s", err, out)
+		}
+	}
+}
+
+// run builds the search with one file in the place of another, and runs it.
+func run(t *testing.T, root, file, code string, args ...string) string {
+	t.Helper()
+	dir, overlay := overlayOf(t, root, file, code)
+	binary := filepath.Join(dir, "search")
+	build := exec.Command("go", "build", "-overlay", overlay, "-o", binary, "./sim/planted/search")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	out, err := exec.Command(binary, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// overlayOf writes an overlay for the go command with one file in the place of another.
+func overlayOf(t *testing.T, root, file, code string) (dir, overlay string) {
+	t.Helper()
+	dir = t.TempDir()
+	patched := filepath.Join(dir, "patched.go")
+	if err := os.WriteFile(patched, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(root, file): patched}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, overlay
+}
