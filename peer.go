@@ -41,7 +41,8 @@ type Peer struct {
 	ctx      context.Context // ends soon after Close
 	core     *replica.Replica
 	in       []replica.Input
-	capture  bool
+	capture  bool    // programs have written
+	manners  manners // towards them
 	links    map[replica.LinkID]network.PeerID
 	retryAt  time.Time
 	pause    time.Duration
@@ -267,7 +268,7 @@ func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	return p.do(ctx, func() {
-		p.capture = true
+		p.capture, p.manners.urgent = true, true
 		p.turn(p.ctx)
 	})
 }

@@ -114,11 +114,16 @@ func (p *Peer) turn(ctx context.Context) {
 	p.look(ctx)
 	in := p.in
 	p.in = nil
-	capture := p.capture
-	p.capture = false
+	capture := p.capture && (p.bridge == nil || p.manners.may(time.Now(), func() (bool, int64) { return p.lookAgain(ctx) }))
 	if err := p.process(ctx, capture, in); err != nil {
 		p.fail(err)
 		return
+	}
+	if capture {
+		p.capture = false
+		if p.bridge != nil {
+			p.manners.captured(time.Now(), p.bridge.Held())
+		}
 	}
 	p.pause = 0
 	if capture && p.bridge != nil {
@@ -143,13 +148,23 @@ func (p *Peer) look(ctx context.Context) {
 	if err != nil {
 		p.log.Warn("cannot look at the database", "reason", err)
 	}
-	p.capture = p.capture || changed
+	if changed {
+		p.capture, p.manners.changed = true, now
+	}
 	if p.lookStep == 0 || p.lookStep > pollLast {
 		p.lookAt, p.lookStep = now.Add(slowPoll), 0
 		return
 	}
 	p.lookAt = now.Add(p.lookStep)
 	p.lookStep *= 2
+}
+
+// lookAgain asks whether the database has changed since the last look, and how much waits to be captured. An error is left
+// to the round.
+func (p *Peer) lookAgain(ctx context.Context) (changed bool, entries int64) {
+	changed, _ = p.bridge.Poll(ctx)
+	entries, _ = p.bridge.Waiting(ctx)
+	return changed, entries
 }
 
 // sleep is how long nothing will have to be done unless something happens.
@@ -160,6 +175,9 @@ func (p *Peer) sleep() time.Duration {
 	d := time.Duration(p.core.Wake()-p.instant().Mono) * time.Millisecond
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
+		if p.capture {
+			d = min(d, mannersLook)
+		}
 		if !p.liveDue.IsZero() {
 			d = min(d, time.Until(p.liveDue))
 		}

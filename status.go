@@ -73,7 +73,7 @@ type syncWait struct {
 func (p *Peer) Sync(ctx context.Context) error {
 	var w *syncWait
 	if err := p.do(ctx, func() {
-		p.capture = true
+		p.capture, p.manners.urgent = true, true
 		w = p.beginSync(nil)
 	}); err != nil {
 		return err

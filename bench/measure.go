@@ -365,7 +365,7 @@ func benchLatency(l *lab) {
 			}
 		}
 		all = append(all, float64(time.Since(began).Microseconds())/1000)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 	slices.Sort(all)
 	p50, p99 := all[len(all)/2], all[len(all)*99/100]

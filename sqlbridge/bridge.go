@@ -54,7 +54,9 @@ type Bridge struct {
 	commits       int64 // rounds committed
 	skippedNull   map[string]int64
 	driftDue      bool
-	setBack       bool // the file was found in another state than this run had left it in
+	lockedAt      time.Time     // when the round under way got the write lock
+	held          time.Duration // for how long the last round had it
+	setBack       bool          // the file was found in another state than this run had left it in
 }
 
 // Opened says what was found when the bridge was opened.

@@ -19,7 +19,7 @@ var ddl = []string{
 		state TEXT NOT NULL DEFAULT 'unknown', drift INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', sql TEXT NOT NULL DEFAULT '')`,
 	`CREATE TABLE _rowmesh_rows(n INTEGER PRIMARY KEY, tbl INTEGER NOT NULL, k NOT NULL, o INTEGER NOT NULL, h INTEGER NOT NULL, v BLOB NOT NULL, UNIQUE(tbl, k))`,
 	`CREATE TABLE _rowmesh_txns(o INTEGER NOT NULL, h INTEGER NOT NULL, rows BLOB NOT NULL, PRIMARY KEY(o, h)) WITHOUT ROWID`,
-	`CREATE TABLE _rowmesh_outbox(seq INTEGER PRIMARY KEY AUTOINCREMENT, tbl, op, ms, k1)`,
+	`CREATE TABLE _rowmesh_outbox(seq INTEGER PRIMARY KEY, tbl, op, ms, k1)`,
 	`CREATE TABLE _rowmesh_unshown(tbl INTEGER NOT NULL, k NOT NULL, image BLOB, PRIMARY KEY(tbl, k)) WITHOUT ROWID`,
 	`CREATE TABLE _rowmesh_parked(tbl INTEGER NOT NULL, k NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL, blocked_by, PRIMARY KEY(tbl, k)) WITHOUT ROWID`,
 	`CREATE TABLE _rowmesh_claims(tbl INTEGER NOT NULL, idx TEXT NOT NULL, tuple BLOB NOT NULL, k NOT NULL, PRIMARY KEY(tbl, idx, tuple, k)) WITHOUT ROWID`,

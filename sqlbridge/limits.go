@@ -9,6 +9,8 @@ const (
 	lockRetry = 50 * time.Millisecond
 	// readKeys is how many rows are read by key in one statement. Measured: beyond 50 nothing is gained.
 	readKeys = 64
+	// memoRows bounds the rows that a round keeps after it has read them: some tens of megabytes.
+	memoRows = 50_000
 	// readPage is how many rows are decoded before they are handed on.
 	readPage = 512
 	// groupGap is the pause between two captured edits after which a new group with its own stamp begins:

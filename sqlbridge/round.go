@@ -3,6 +3,7 @@ package sqlbridge
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
@@ -21,13 +22,17 @@ func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
 	if err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
 		return nil, explain(b.opt.Path, err)
 	}
-	r := &round{view: view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}}}
+	b.lockedAt = time.Now()
+	r := &round{view: view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}, memo: map[replica.RowKey]crdt.Row{}}}
 	if err := r.begun(); err != nil {
 		r.Abort()
 		return nil, explain(b.opt.Path, err)
 	}
 	return r, nil
 }
+
+// Held is for how long the last round had the write lock.
+func (b *Bridge) Held() time.Duration { return b.held }
 
 // begun checks that the file and its tables are still those of the last round.
 func (r *round) begun() error {
@@ -73,6 +78,7 @@ func (r *round) Commit(batch replica.Batch) error {
 		_ = r.b.reload(context.Background())
 		return explain(r.b.opt.Path, err)
 	}
+	r.b.held = time.Since(r.b.lockedAt)
 	r.b.commits++
 	r.b.driftDue = false
 	r.b.origins.fresh = nil
@@ -205,6 +211,7 @@ func (r *round) storeRow(s *stored, c replica.RowChange) (n int64, err error) {
 	o := b.origins.Number(base.Origin)
 	body := crdt.AppendRow(nil, c.New, &b.origins, s.cols)
 	k := replica.RowKey{Table: s.name, Key: c.Key}
+	delete(r.memo, k)
 	if n, ok := r.n[k]; ok {
 		return n, b.exec(r.ctx, `UPDATE _rowmesh_rows SET o = ?, h = ?, v = ? WHERE n = ?`, o, int64(base.Time), body, n)
 	}

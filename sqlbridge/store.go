@@ -155,6 +155,10 @@ type view struct {
 	b   *Bridge
 	ctx context.Context
 	n   map[replica.RowKey]int64 // row numbers found so far
+
+	// memo keeps rows that a round has read: the capture compares with them, and the merge that follows reads them again.
+	// It is nil where nothing is kept.
+	memo map[replica.RowKey]crdt.Row
 }
 
 // Load reads the replica's state.
@@ -214,6 +218,10 @@ func (v *view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	out := make([]crdt.Row, len(keys))
 	byTable := map[string][]int{}
 	for i, k := range keys {
+		if row, ok := v.memo[k]; ok {
+			out[i] = row
+			continue
+		}
 		byTable[k.Table] = append(byTable[k.Table], i)
 	}
 	for name, at := range byTable {
@@ -224,6 +232,11 @@ func (v *view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 		for part := range slices.Chunk(at, readKeys) {
 			if err := v.rowsOf(s, keys, part, out); err != nil {
 				return nil, fmt.Errorf("sqlbridge: read rows of %s: %w", name, err)
+			}
+			if v.memo != nil && len(v.memo) < memoRows {
+				for _, i := range part {
+					v.memo[keys[i]] = out[i]
+				}
 			}
 		}
 	}
