@@ -53,6 +53,9 @@ func (r *round) Commit(b replica.Batch) error {
 		return fmt.Errorf("dsstore: the round is over")
 	}
 	r.over = true
+	if b.IsZero() {
+		return nil
+	}
 	tables, err := r.collect(b)
 	if err != nil {
 		r.forget()
@@ -214,8 +217,8 @@ type refRecord struct {
 	size int
 }
 
-// records reads the index records of a transaction.
-func (r *round) records(o *origin, s crdt.Stamp) (out []refRecord, err error) {
+// refRecords reads the index records of a transaction.
+func (r *round) refRecords(o *origin, s crdt.Stamp) (out []refRecord, err error) {
 	if _, found := slices.BinarySearch(o.buckets, bucketOf(s.Time)); !found {
 		return nil, nil
 	}
@@ -242,7 +245,7 @@ func (r *round) records(o *origin, s crdt.Stamp) (out []refRecord, err error) {
 // addRefs notes the rows that name a transaction.
 func (r *round) addRefs(s crdt.Stamp, keys []replica.RowKey) error {
 	o := r.numbering(s.Origin)
-	old, err := r.records(o, s)
+	old, err := r.refRecords(o, s)
 	if err != nil {
 		return err
 	}
@@ -256,6 +259,9 @@ func (r *round) addRefs(s crdt.Stamp, keys []replica.RowKey) error {
 		r.putRefs(refKey(o.number, s.Time, n), part)
 		n++
 	}
+	for _, rec := range old[min(n, len(old)):] { // rows that were named twice
+		r.removeRefs(rec.key)
+	}
 	o.addBucket(bucketOf(s.Time))
 	return nil
 }
@@ -265,11 +271,16 @@ func (r *round) putRefs(key ds.Key, refs []replica.RowKey) {
 	r.put(key, r.index[key])
 }
 
+func (r *round) removeRefs(key ds.Key) {
+	r.index[key] = nil
+	r.remove(key)
+}
+
 // dropRefs forgets rows that name a transaction no more, where that is cheap. A record that becomes empty stays
 // while others of its transaction follow, which are found by counting.
 func (r *round) dropRefs(s crdt.Stamp, keys []replica.RowKey) error {
 	o := r.numbering(s.Origin)
-	records, err := r.records(o, s)
+	records, err := r.refRecords(o, s)
 	if err != nil {
 		return err
 	}
@@ -281,8 +292,7 @@ func (r *round) dropRefs(s crdt.Stamp, keys []replica.RowKey) error {
 		switch {
 		case len(rest) == len(rec.refs):
 		case len(rest) == 0 && i == len(records)-1:
-			r.remove(rec.key)
-			r.index[rec.key] = nil
+			r.removeRefs(rec.key)
 			records = records[:i]
 		default:
 			r.putRefs(rec.key, rest)

@@ -67,22 +67,49 @@ var metaKey = ds.RawKey("/m")
 
 func recordKey(number uint64) ds.Key { return ds.RawKey(fmt.Sprintf("/j/%d", number%2)) }
 
+// commitRecord is one commit as its record tells it.
+type commitRecord struct {
+	number  uint64
+	changes []change
+}
+
 // recover carries out the last two commits again, the older first. A record that is damaged was never finished, unless
 // its commit has left traces.
 func (s *Store) recover(ctx context.Context) error {
-	type record struct {
-		number  uint64
-		changes []change
+	records, torn, err := s.records(ctx)
+	if err != nil {
+		return err
 	}
-	var records []record
-	torn := false
+	applied, err := s.loadNumber(ctx) // before anything is carried out again, which sets it back
+	if err != nil && (torn || len(records) == 0) {
+		return err
+	}
+	if len(records) > 0 {
+		s.number = records[len(records)-1].number
+	}
+	if applied > s.number || len(records) == 2 && records[0].number+1 != s.number {
+		return fmt.Errorf("%w (commit %d has left traces, and the record of it or of the one before is lost)", ErrCorrupt, max(applied, s.number))
+	}
+	for _, r := range records {
+		if err := s.apply(ctx, r.changes); err != nil {
+			return err
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return s.ds.Sync(ctx, ds.RawKey("/"))
+}
+
+// records reads the commit records, the older first, and tells whether one is damaged.
+func (s *Store) records(ctx context.Context) (records []commitRecord, torn bool, err error) {
 	for _, key := range []ds.Key{recordKey(0), recordKey(1)} {
 		sealed, err := s.ds.Get(ctx, key)
 		if errors.Is(err, ds.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, false, err
 		}
 		body, err := unseal(key, sealed)
 		if err != nil {
@@ -90,38 +117,17 @@ func (s *Store) recover(ctx context.Context) error {
 			continue
 		}
 		number, body, ok := cutNumber(body)
-		if !ok {
-			return damaged(key, "it has no number")
+		if !ok || recordKey(number) != key {
+			return nil, false, damaged(key, "it has another number")
 		}
 		changes, err := parseChanges(key, body)
 		if err != nil {
-			return err
+			return nil, false, err
 		}
-		records = append(records, record{number, changes})
+		records = append(records, commitRecord{number, changes})
 	}
-	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.number, b.number) })
-	for _, r := range records {
-		if err := s.apply(ctx, r.changes); err != nil {
-			return err
-		}
-		s.number = r.number
-	}
-	if len(records) == 0 && !torn {
-		return nil
-	}
-	return s.checkNumber(ctx, torn)
-}
-
-// checkNumber compares the last commit record with the last commit that left traces.
-func (s *Store) checkNumber(ctx context.Context, torn bool) error {
-	applied, err := s.loadNumber(ctx)
-	if err != nil {
-		return err
-	}
-	if applied > s.number {
-		return fmt.Errorf("%w (commit %d has left traces, and its record is damaged: %v)", ErrCorrupt, applied, torn)
-	}
-	return s.ds.Sync(ctx, ds.RawKey("/"))
+	slices.SortFunc(records, func(a, b commitRecord) int { return cmp.Compare(a.number, b.number) })
+	return records, torn, nil
 }
 
 func (s *Store) loadNumber(ctx context.Context) (uint64, error) {
@@ -228,6 +234,9 @@ func (s *Store) loadOrigins(ctx context.Context) error {
 			return false, damaged(key, "it is not the next origin")
 		}
 		o := &origin{id: crdt.Origin(b[:16]), number: uint64(len(s.byNum) + 1), head: hlc.Timestamp(binary.BigEndian.Uint64(b[16:]))}
+		if o.id.IsZero() || o.head > hlc.Max || s.origins[o.id] != nil {
+			return false, damaged(key, "its origin or head cannot be")
+		}
 		s.byNum, s.origins[o.id] = append(s.byNum, o), o
 		return true, nil
 	})

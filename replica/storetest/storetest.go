@@ -100,6 +100,9 @@ type visit struct {
 	row crdt.Row
 }
 
+// String is all of the visit: two visits are equal where their texts are.
+func (v visit) String() string { return fmt.Sprintf("%s %s: %s", v.Stamp, v.RowKey, v.row) }
+
 // changed says what Changed must show.
 func (m *model) changed(in, notIn crdt.Coverage, after replica.Position) (out []visit) {
 	for k, row := range m.rows {
