@@ -72,7 +72,9 @@ func (m *memStore) Scan(table string, yield func([]RowState) bool) error {
 		}
 	}
 	slices.SortFunc(rows, func(a, b RowState) int { return a.Compare(b.RowKey) })
-	yield(rows)
+	if len(rows) > 0 {
+		yield(rows)
+	}
 	return nil
 }
 

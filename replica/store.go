@@ -69,7 +69,7 @@ type View interface {
 	Changed(in, notIn crdt.Coverage, after Position, yield func(at crdt.Stamp, rows []RowState) bool) error
 
 	// Scan calls yield for every row of a table, alive or not, in an order of the store's own, until yield
-	// returns false. rows is valid until yield returns.
+	// returns false. rows is not empty, and valid until yield returns.
 	Scan(table string, yield func(rows []RowState) bool) error
 }
 
@@ -110,7 +110,7 @@ type Group struct {
 	Ops        []crdt.Op
 }
 
-// Store keeps one replica's state. Its two kinds are the go-datastore one of this package and the SQL one
+// Store keeps one replica's state. Its two kinds are the go-datastore one of package dsstore and the SQL one
 // of package sqlbridge; storetest is the suite that both pass.
 type Store interface {
 	// Begin opens the store for one round of writing and waits, as long as ctx allows, for others who

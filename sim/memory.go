@@ -130,7 +130,9 @@ func (m *memory) Scan(table string, yield func([]replica.RowState) bool) error {
 		}
 	}
 	slices.SortFunc(rows, func(a, b replica.RowState) int { return a.Compare(b.RowKey) })
-	yield(rows)
+	if len(rows) > 0 {
+		yield(rows)
+	}
 	return nil
 }
 
