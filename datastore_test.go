@@ -3,6 +3,7 @@ package rowmesh_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -153,18 +154,49 @@ func TestWriteRowsRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	twice := order("o1", "open", 1)
-	twice.Sets = append(twice.Sets, twice.Sets[0])
-	unknown := order("o1", "open", 1)
-	unknown.Sets[0].Column = "colour"
-	parts := order("o1", "open", 1)
-	parts.Key = crdt.MustKey(crdt.Integer(1), crdt.Integer(2))
-	for what, op := range map[string]crdt.Op{"a column twice": twice, "an unknown column": unknown, "a key of two parts": parts, "an unknown table": {Table: "t", Key: parts.Key}} {
-		if err := p.WriteRows(ctx, []*crdt.Schema{orders}, op); err == nil {
-			t.Errorf("%s is written", what)
+	if err := p.WriteRows(ctx, []*crdt.Schema{orders}, order("o0", "open", 1)); err != nil {
+		t.Fatal(err)
+	}
+	before := must(p.Status(ctx)).Replica.Coverage.String()
+	for what, c := range refusedWrites() {
+		if err := p.WriteRows(ctx, c.schemas, c.ops...); err == nil || errors.Is(err, rowmesh.ErrUnknown) {
+			t.Errorf("%s: %v", what, err)
 		}
+	}
+	if after := must(p.Status(ctx)).Replica.Coverage.String(); after != before {
+		t.Errorf("something was written: %s, then %s", before, after)
 	}
 	if err := p.WriteRows(ctx, []*crdt.Schema{orders}, order("o1", "open", 1)); err != nil {
 		t.Errorf("the peer writes no more: %v", err)
 	}
+}
+
+// refusedWrites are transactions that nobody could hold, or that would have no one outcome.
+func refusedWrites() map[string]refusedWrite {
+	known := []*crdt.Schema{orders}
+	with := func(change func(op *crdt.Op)) refusedWrite {
+		op := order("o1", "open", 1)
+		change(&op)
+		return refusedWrite{known, []crdt.Op{op}}
+	}
+	return map[string]refusedWrite{
+		"a column twice":            with(func(op *crdt.Op) { op.Sets = append(op.Sets, op.Sets[0]) }),
+		"an unknown column":         with(func(op *crdt.Op) { op.Sets[0].Column = "colour" }),
+		"a key of two parts":        with(func(op *crdt.Op) { op.Key = crdt.MustKey(crdt.Integer(1), crdt.Integer(2)) }),
+		"no key":                    with(func(op *crdt.Op) { op.Key = crdt.Key{} }),
+		"an unknown table":          with(func(op *crdt.Op) { op.Table = "t" }),
+		"an unknown operation":      with(func(op *crdt.Op) { op.Kind = 3 }),
+		"an update of nothing":      with(func(op *crdt.Op) { op.Kind, op.Sets = crdt.OpUpdate, nil }),
+		"a delete that sets":        with(func(op *crdt.Op) { op.Kind = crdt.OpDelete }),
+		"a value over the limit":    with(func(op *crdt.Op) { op.Sets[0].Value = crdt.Blob(make([]byte, crdt.MaxValueBytes+1)) }),
+		"one row twice":             {known, []crdt.Op{order("o1", "open", 1), order("o1", "paid", 1)}},
+		"a schema made by hand":     {[]*crdt.Schema{{Table: "orders", Key: []string{"id"}, Columns: []string{"state", "total"}}}, []crdt.Op{order("o1", "open", 1)}},
+		"another key of the table":  {[]*crdt.Schema{must(crdt.NewSchema("orders", []string{"number"}, orders.Columns))}, []crdt.Op{order("o1", "open", 1)}},
+		"two keys of the one table": {[]*crdt.Schema{must(crdt.NewSchema("n", []string{"a"}, nil)), must(crdt.NewSchema("n", []string{"b"}, nil)), orders}, []crdt.Op{order("o1", "open", 1)}},
+	}
+}
+
+type refusedWrite struct {
+	schemas []*crdt.Schema
+	ops     []crdt.Op
 }

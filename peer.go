@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -291,6 +289,9 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 		case !p.core.IsReady():
 			err = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
 		default:
+			if err = p.agree(p.ctx, schemas); err != nil {
+				return
+			}
 			in := append(p.in, replica.Input{Write: &drain})
 			p.in = nil
 			if failed := p.process(p.ctx, false, in); failed != nil {
@@ -300,29 +301,6 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 		}
 	})
 	return errors.Join(err, ran)
-}
-
-// checkOps refuses operations that no schema has, and returns them with their columns in order.
-func checkOps(schemas []*crdt.Schema, ops []crdt.Op) ([]crdt.Op, error) {
-	ops = slices.Clone(ops)
-	for i, op := range ops {
-		at := slices.IndexFunc(schemas, func(s *crdt.Schema) bool { return s.Table == op.Table })
-		if at < 0 {
-			return nil, fmt.Errorf("rowmesh: write %s %s: the table's schema is not among those given", op.Table, op.Key)
-		}
-		if parts := len(op.Key.Values()); parts != len(schemas[at].Key) {
-			return nil, fmt.Errorf("rowmesh: write %s %s: its key has %d parts, the table's has %d", op.Table, op.Key, parts, len(schemas[at].Key))
-		}
-		sets := slices.Clone(op.Sets)
-		slices.SortFunc(sets, func(a, b crdt.Set) int { return strings.Compare(a.Column, b.Column) })
-		for j, set := range sets {
-			if _, ok := schemas[at].Index(set.Column); !ok || j > 0 && sets[j-1].Column == set.Column {
-				return nil, fmt.Errorf("rowmesh: write %s %s: the column %q is not in the schema, or given twice", op.Table, op.Key, set.Column)
-			}
-		}
-		ops[i].Sets = sets
-	}
-	return ops, nil
 }
 
 // ErrUnknown says that a write may or may not have happened: read to learn which.
