@@ -15,8 +15,8 @@ import (
 // stays the caller's and must outlive the peer; nobody else may write it. Config.Identity names the file of the peer's
 // key, which is made where there is none.
 //
-// Unlike a database file, a datastore that was copied or set back is not recognised when it is opened, but when a
-// peer that knows more of it is met. Until then the copy must not be written.
+// Beside the key, in the file of its name with .fence added, is noted what the datastore must hold, so that one that was
+// copied, or set back to a backup, goes on as a new replica and catches up. Neither file belongs into a copy.
 func OpenDatastore(ctx context.Context, d ds.Batching, opts ...Option) (*Peer, error) {
 	var cfg Config
 	for _, o := range opts {
@@ -26,14 +26,25 @@ func OpenDatastore(ctx context.Context, d ds.Batching, opts ...Option) (*Peer, e
 		return nil, errors.New("rowmesh: a peer on a datastore needs Config.Identity, the file of its key")
 	}
 	p := newPeer(cfg)
-	p.reopen = func(ctx context.Context) (_ sqlbridge.Opened, err error) {
-		p.store, err = dsstore.Open(ctx, d)
-		return sqlbridge.Opened{}, err
+	f, err := readFence(cfg.Identity + ".fence")
+	if err != nil {
+		return nil, err
+	}
+	p.reopen = func(ctx context.Context) (opened sqlbridge.Opened, err error) {
+		s, err := dsstore.Open(ctx, d)
+		if err != nil {
+			return opened, err
+		}
+		p.store = fencedStore{s, f}
+		opened.Message, err = f.enter(ctx, s)
+		opened.NeedOrigin = opened.Message != ""
+		return opened, err
 	}
 	opened, err := p.reopen(ctx)
 	if err != nil {
 		return nil, err
 	}
+	p.need, p.notice = opened.NeedOrigin, opened.Message
 	if err := p.start(ctx, "", opened); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
 	dssync "github.com/ipfs/go-datastore/sync"
 	pebbleds "github.com/ipfs/go-ds-pebble"
 
@@ -167,5 +168,84 @@ func TestDatastoreOnDisk(t *testing.T) {
 		if err := errors.Join(p.Close(), d.Close()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// snapshot copies a datastore.
+func snapshot(t *testing.T, d ds.Batching) ds.Batching {
+	t.Helper()
+	to := ds.NewMapDatastore()
+	res := must(d.Query(context.Background(), query.Query{}))
+	for _, e := range must(res.Rest()) {
+		if err := to.Put(context.Background(), ds.RawKey(e.Key), e.Value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dssync.MutexWrap(to)
+}
+
+// TestDatastoreSetBack: P22. A datastore that was set back to a backup, or copied without the fence, writes under a new
+// origin from the start, also if the peer stops before the new origin is written; it catches up, and what it writes
+// before it has met anyone arrives.
+func TestDatastoreSetBack(t *testing.T) {
+	ctx := testContext(t)
+	file, id := identity(t)
+	hubFile, _ := identity(t)
+	hub, err := rowmesh.OpenDatastore(ctx, dssync.MutexWrap(ds.NewMapDatastore()), rowmesh.WithConfig(rowmesh.Config{
+		Identity: hubFile, Hub: true, Listen: []network.Addr{addr(t, "tcp://127.0.0.1:0")}, Allow: []network.PeerID{id}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hub.Close()
+	schemas, to := []*crdt.Schema{orders}, addr(t, hub.Addrs()[0])
+	open := func(d ds.Batching, identity string) (*rowmesh.Peer, error) {
+		return rowmesh.OpenDatastore(ctx, d, rowmesh.WithConfig(rowmesh.Config{Identity: identity, Join: true}))
+	}
+	write := func(p *rowmesh.Peer, id string) crdt.Origin {
+		t.Helper()
+		if err := p.WriteRows(ctx, schemas, order(id, "open", 1)); err != nil {
+			t.Fatal(err)
+		}
+		return must(p.Status(ctx)).Replica.Origin
+	}
+	disk := &failing{Batching: dssync.MutexWrap(ds.NewMapDatastore())}
+	p := must(open(disk, file))
+	p.Connect(to)
+	if err := p.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	former := write(p, "o1")
+	backup := snapshot(t, disk)
+	write(p, "o2")
+	requireDigest(t, p, hub)
+	p.Close()
+
+	disk = &failing{Batching: backup}
+	disk.record.Store(true)
+	if _, err := open(disk, file); !errors.Is(err, errDisk) {
+		t.Fatalf("the new origin is not written: %v", err)
+	}
+	p = must(open(disk, file))
+	if notice := must(p.Status(ctx)).Notice; !strings.Contains(notice, "older copy") {
+		t.Errorf("people are told %q", notice)
+	}
+	restored := write(p, "o3")
+	p.Connect(to)
+	requireDigest(t, p, hub)
+	for _, id := range []string{"o1", "o2", "o3"} {
+		eventually(t, p, id, true)
+		eventually(t, hub, id, true)
+	}
+	p.Close()
+	if p = must(open(disk, file)); restored == former || must(p.Status(ctx)).Replica.Origin != restored {
+		t.Errorf("it wrote as %s, after the backup as %s, and then not again", former, restored)
+	}
+	copied := snapshot(t, disk)
+	p.Close()
+	other, _ := identity(t)
+	p = must(open(copied, other))
+	defer p.Close()
+	if o := write(p, "o4"); o == restored || o == former {
+		t.Errorf("a copy writes as %s, as the original does", o)
 	}
 }

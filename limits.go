@@ -34,6 +34,9 @@ const (
 	syncLimit = 10 * time.Minute
 	// livePause is the least time between two writings of how things stand with the other peers.
 	livePause = 2 * time.Second
+	// fenceEvery is how long the commits of a datastore go on before their number is noted beside it. A copy of it made
+	// since then, and put in its place after a crash, is not recognised; each note costs a sync of a small file.
+	fenceEvery = 5 * time.Second
 	// closeWait is how long Close waits for a last round, so that a stuck disk or another program's lock does not
 	// hold up the program: what is not taken in now is at the next start.
 	closeWait = time.Second

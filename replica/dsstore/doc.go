@@ -6,6 +6,7 @@
 //
 //	/j/0, /j/1                 commit records, used in turns: number, and every put and delete of a commit
 //	/m                         number of the last commit that was applied, origin, group, ready
+//	/f                         the token that tells this datastore from a copy
 //	/v/<origin>                an origin's number, id and head
 //	/t/<table>                 a table's key columns and columns, in the order in which they were learnt
 //	/s/<n>                     the schemas that blocks name, in the order in which they were learnt
