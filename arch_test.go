@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"sim/sqlworld":       {"hlc", "crdt", "replica", "replica/dsstore", "sqlbridge", "sim"},
 	".":                  {"hlc", "crdt", "replica", "replica/dsstore", "network", "sqlbridge", "examples/chinook"},
 	"examples/chinook":   {},
-	"examples/datastore": {".", "crdt"},
+	"examples/datastore": {".", "crdt", "network"},
 	"cmd/peer":           {".", "hlc", "crdt", "replica", "network", "sqlbridge", "sim", "sim/sqlworld", "examples/chinook"},
 	"bench":              {".", "hlc", "crdt", "replica", "network", "sqlbridge", "sim"},
 }
