@@ -17,6 +17,9 @@ import (
 //
 // Beside the key, in the file of its name with .fence added, is noted what the datastore must hold, so that one that was
 // copied, or set back to a backup, goes on as a new replica and catches up. Neither file belongs into a copy.
+//
+// What the datastore calls durable after a Sync must be: go-ds-pebble and go-ds-leveldb are. Give Pebble a logger whose
+// Fatalf returns, as examples/datastore does; its own ends the process when the disk fails.
 func OpenDatastore(ctx context.Context, d ds.Batching, opts ...Option) (*Peer, error) {
 	var cfg Config
 	for _, o := range opts {
