@@ -3,8 +3,9 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 OURS        = ./...
 FUZZTIME   ?= 30s
+SEEDS      ?= 10000
 
-.PHONY: build test race lint fuzz bench soak check demo vuln
+.PHONY: build demo test race lint vuln fuzz sim selftest soak bench check
 
 build:
 	go build -o peer ./cmd/peer
@@ -31,11 +32,20 @@ fuzz:
 	@for f in $$(grep -ho 'func Fuzz[A-Za-z]*' fuzz/*_test.go | cut -c6-); do \
 		echo "== $$f"; go test ./fuzz -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done
 
-# Many more random worlds and crashes than the default suite.
-soak:
-	ROWMESH_SOAK=1 go test -timeout 60m ./replica ./cmd/peer
+# SEEDS simulated groups, from a first seed that is new every day.
+sim:
+	go run ./cmd/peer sim soak --from $$(date +%Y%m%d)000000 --count $(SEEDS)
+
+# Every planted bug must be caught.
+selftest:
+	ROWMESH_SOAK=1 go test -count=1 -v ./sim/planted
+
+# Many more random worlds, kills and histories than the default suite.
+soak: selftest
+	ROWMESH_SOAK=1 ROWMESH_EXHAUSTIVE=1 go test -count=1 -timeout 120m ./crdt ./replica ./cmd/peer
 
 bench:
 	go run ./bench
 
 check: build lint test race
+	$(MAKE) sim SEEDS=1000

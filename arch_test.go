@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"examples/chinook":   {},
 	"examples/datastore": {".", "crdt", "network"},
 	"cmd/peer":           {".", "hlc", "crdt", "replica", "network", "sqlbridge", "sim", "sim/sqlworld", "examples/chinook"},
-	"bench":              {".", "hlc", "crdt", "replica", "network", "sqlbridge", "sim"},
+	"bench":              {".", "hlc", "crdt", "replica", "replica/dsstore", "network", "sqlbridge", "sim"},
 }
 
 // pure lists the folders whose code (not its tests) takes time, ids and frames as arguments and does nothing else.
