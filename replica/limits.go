@@ -10,7 +10,8 @@ const (
 	// MaxMessageBytes bounds a body that goes on over several frames, after decompression. It holds a row
 	// of a few values of the greatest size.
 	MaxMessageBytes = 64 << 20
-	// maxInflation bounds decompression: no table data worth compressing shrinks further, a bomb does.
+	// maxInflation bounds decompression: no table data worth compressing shrinks further, a bomb does. What does, such as a
+	// value of zeros, is sent as it is.
 	maxInflation = 1000
 	// compressFrom is the least body worth compressing: smaller ones grow.
 	compressFrom = 1 << 10

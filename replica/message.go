@@ -18,7 +18,7 @@ var (
 func frames(t FrameType, body []byte) []Frame {
 	f := Frame{Type: t, Body: body, Critical: t == FrameHello}
 	if len(body) >= compressFrom {
-		if small := zstdEncoder.EncodeAll(body, make([]byte, 0, len(body)/2)); len(small) < len(body)*9/10 {
+		if small := zstdEncoder.EncodeAll(body, make([]byte, 0, len(body)/2)); len(small) < len(body)*9/10 && len(body) <= maxInflation*len(small) {
 			f.Body, f.Zstd = small, true
 		}
 	}

@@ -52,7 +52,7 @@ type Bridge struct {
 	dataVersion   int64
 	nonce         int64 // written into the file at open: it changes if another file takes its place
 	commits       int64 // rounds committed
-	skippedNull   map[string]int64
+	keptLocal     map[string]int64
 	driftDue      bool
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it
@@ -83,7 +83,7 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 	b := &Bridge{
 		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
 		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{}, returned: map[string]bool{},
-		skippedNull: map[string]int64{},
+		keptLocal: map[string]int64{},
 	}
 	if n := db.Stats().MaxOpenConnections; n == 1 {
 		return nil, Opened{}, fmt.Errorf("sqlbridge: %s: the handle allows one connection, which the bridge would keep for itself: call db.SetMaxOpenConns(2) or more", opt.Path)

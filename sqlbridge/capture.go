@@ -112,7 +112,7 @@ func (r *round) readOutbox() ([]hint, error) {
 		t := r.b.catalog[s.name]
 		key, err := keyOf(keys[:len(t.key)])
 		if err != nil {
-			r.b.skippedNull[t.name]++ // a row with a NULL in its key stays local
+			r.b.keptLocal[t.name]++ // a row with a NULL in its key stays local
 			continue
 		}
 		out = append(out, hint{t, key, op, ms})

@@ -156,7 +156,7 @@ func TestNullKeyStaysLocal(t *testing.T) {
 		t.Errorf("a has %s rows, b has %s", x, y)
 	}
 	facts, err := a.b.Facts(context.Background())
-	if err != nil || facts.NullKey == 0 {
+	if err != nil || facts.Local == 0 {
 		t.Errorf("nothing tells of the row that stays local: %+v, %v", facts, err)
 	}
 	a.exec(`UPDATE t SET y = 'm' WHERE y IS NULL`)
@@ -164,6 +164,24 @@ func TestNullKeyStaysLocal(t *testing.T) {
 	if got := b.query(`SELECT count(*) FROM t`); got != "2" {
 		t.Errorf("the row has a key now, and b has %s rows", got)
 	}
+}
+
+// TestLargeValueStaysLocal: a row with a value that no peer would take stays local, and the others travel.
+func TestLargeValueStaysLocal(t *testing.T) {
+	a, b := pair(t, `CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB); INSERT INTO t VALUES(1, 'small');`)
+	a.exec(`INSERT INTO t VALUES(2, zeroblob(17 * 1024 * 1024)), (3, zeroblob(16 * 1024 * 1024 - 16))`)
+	a.exec(`UPDATE t SET v = zeroblob(17 * 1024 * 1024) WHERE id = 1`)
+	sync(t, a, b)
+	if got := b.query(`SELECT group_concat(id || ':' || length(v), ' ') FROM (SELECT * FROM t ORDER BY id)`); got != "1:5 3:16777200" {
+		t.Errorf("b holds %s", got)
+	}
+	facts, err := a.b.Facts(context.Background())
+	if err != nil || facts.Local != 2 {
+		t.Errorf("%d rows are counted as local, %v", facts.Local, err)
+	}
+	a.exec(`UPDATE t SET v = 'fits' WHERE id < 3`)
+	sync(t, a, b)
+	requireEqual(t, a, b, "t")
 }
 
 // TestEditsKeepTheirTime: edits that were made while no peer ran, with a pause between them, have their own times.

@@ -133,6 +133,10 @@ func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (
 	}
 	for i, k := range keys {
 		row, here := now[k]
+		if row.tooLarge() {
+			r.b.keptLocal[t.name]++
+			r.b.log.Warn("a row stays on this machine: one of its values is larger than 16 MiB", "table", t.name, "key", k)
+		}
 		if op, differs := t.difference(k, was[i], row, here, reborn(k)); differs {
 			ops = append(ops, op)
 		}
@@ -150,7 +154,7 @@ func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (
 func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn bool) (crdt.Op, bool) {
 	op := crdt.Op{Table: t.name, Key: k}
 	switch {
-	case !was.Alive() && !here:
+	case !was.Alive() && !here, here && row.tooLarge():
 		return op, false
 	case !here:
 		op.Kind = crdt.OpDelete
@@ -169,6 +173,11 @@ func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn 
 		op.Sets = append(op.Sets, crdt.Set{Column: c.name, Value: row[i]})
 	}
 	return op, true
+}
+
+// tooLarge reports whether a value of the row is larger than a replica takes. Such a row stays local.
+func (row tableRow) tooLarge() bool {
+	return slices.ContainsFunc(row, func(v crdt.Value) bool { return v.Size() > crdt.MaxValueBytes })
 }
 
 // differing returns the columns in which a row differs from what was shown.

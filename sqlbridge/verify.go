@@ -80,7 +80,7 @@ type Facts struct {
 	Outbox  int64
 	Parked  int64
 	Unshown int64
-	NullKey int64 // rows kept local for a NULL in their key, seen since the peer started
+	Local   int64 // rows kept on this machine, for a NULL in their key or a value that is too large, seen since the peer started
 	Tables  []TableFacts
 
 	SchemaVersion int64 // SQLite's: it grows with every change of the schema
@@ -111,8 +111,8 @@ func (b *Bridge) Facts(ctx context.Context) (f Facts, err error) {
 		if err != nil {
 			return err
 		}
-		for _, n := range b.skippedNull {
-			f.NullKey += n
+		for _, n := range b.keptLocal {
+			f.Local += n
 		}
 		rows, err := b.conn.QueryContext(ctx, `SELECT name, state, reason, (SELECT count(*) FROM _rowmesh_rows r WHERE r.tbl = t.tbl)
 			FROM _rowmesh_tables t WHERE substr(name, 1, 9) <> '_rowmesh_' ORDER BY name`)
