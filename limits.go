@@ -14,17 +14,11 @@ const (
 	// the commit can be seen.
 	pollFirst = 500 * time.Microsecond
 	pollLast  = 64 * time.Millisecond
-	// quickCapture is for how long a capture may lock the database while programs go on writing it, and restFactor how long
-	// they are left alone after it, in multiples of that time.
-	quickCapture = 10 * time.Millisecond
-	restFactor   = 3
-	// pauseOfWrites is how long programs must be silent for a flood of writes to be over; it is looked for every mannersLook.
-	pauseOfWrites = 20 * time.Millisecond
-	mannersLook   = 5 * time.Millisecond
-	// mostWaiting and longestWait bound what waits for a capture under a flood without a pause: the one capture of all of it
-	// must stay well below the seconds for which a program waits for a lock.
-	mostWaiting = 50_000
-	longestWait = time.Second
+	// restFactor is how long programs are left alone after a capture, in multiples of the time for which it locked the
+	// database, and longestRest the most of that: the one capture of all that was written meanwhile must stay well below the
+	// seconds for which a program waits for a lock.
+	restFactor  = 2
+	longestRest = 100 * time.Millisecond
 	// retryFirst and retryMost bound the pause before a replica is loaded again after its store failed.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second

@@ -114,7 +114,7 @@ func (p *Peer) turn(ctx context.Context) {
 	p.look(ctx)
 	in := p.in
 	p.in = nil
-	capture := p.capture && (p.bridge == nil || p.manners.may(time.Now(), func() (bool, int64) { return p.lookAgain(ctx) }))
+	capture := p.capture && p.manners.may(time.Now())
 	if err := p.process(ctx, capture, in); err != nil {
 		p.fail(err)
 		return
@@ -148,23 +148,13 @@ func (p *Peer) look(ctx context.Context) {
 	if err != nil {
 		p.log.Warn("cannot look at the database", "reason", err)
 	}
-	if changed {
-		p.capture, p.manners.changed = true, now
-	}
+	p.capture = p.capture || changed
 	if p.lookStep == 0 || p.lookStep > pollLast {
 		p.lookAt, p.lookStep = now.Add(slowPoll), 0
 		return
 	}
 	p.lookAt = now.Add(p.lookStep)
 	p.lookStep *= 2
-}
-
-// lookAgain asks whether the database has changed since the last look, and how much waits to be captured. An error is left
-// to the round.
-func (p *Peer) lookAgain(ctx context.Context) (changed bool, entries int64) {
-	changed, _ = p.bridge.Poll(ctx)
-	entries, _ = p.bridge.Waiting(ctx)
-	return changed, entries
 }
 
 // sleep is how long nothing will have to be done unless something happens.
@@ -176,7 +166,7 @@ func (p *Peer) sleep() time.Duration {
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
 		if p.capture {
-			d = min(d, mannersLook)
+			d = min(d, time.Until(p.manners.rest))
 		}
 		if !p.liveDue.IsZero() {
 			d = min(d, time.Until(p.liveDue))

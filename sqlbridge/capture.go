@@ -1,7 +1,6 @@
 package sqlbridge
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
@@ -67,15 +66,6 @@ func (d *drainer) run() error {
 	}
 	d.out.Groups = slices.DeleteFunc(groups, func(g replica.Group) bool { return len(g.Ops) == 0 })
 	return nil
-}
-
-// Waiting is about how many entries the outbox holds.
-func (b *Bridge) Waiting(ctx context.Context) (n int64, err error) {
-	s, err := b.stmt(ctx, `SELECT coalesce((SELECT max(seq) FROM _rowmesh_outbox) - (SELECT min(seq) FROM _rowmesh_outbox) + 1, 0)`)
-	if err == nil {
-		err = s.QueryRowContext(ctx).Scan(&n)
-	}
-	return n, explain(b.opt.Path, err)
 }
 
 // readOutbox reads all entries, and notes the last one.

@@ -154,8 +154,12 @@ func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (
 func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn bool) (crdt.Op, bool) {
 	op := crdt.Op{Table: t.name, Key: k}
 	switch {
-	case !was.Alive() && !here, here && row.tooLarge():
+	case here && row.tooLarge():
 		return op, false
+	case !was.Alive() && !here:
+		// It came and went in between. Another replica may hold a row of this key from before, which this deletion ends.
+		op.Kind = crdt.OpDelete
+		return op, reborn
 	case !here:
 		op.Kind = crdt.OpDelete
 		return op, true

@@ -39,6 +39,10 @@ func (r *round) begun() error {
 	if err := r.b.stillOurs(r.ctx); err != nil {
 		return err
 	}
+	var err error
+	if r.b.dataVersion, err = r.b.pragma(r.ctx, "data_version"); err != nil { // nobody can write from here to the commit
+		return err
+	}
 	v, err := r.b.pragma(r.ctx, "schema_version")
 	if err != nil {
 		return err
@@ -82,7 +86,6 @@ func (r *round) Commit(batch replica.Batch) error {
 	r.b.commits++
 	r.b.driftDue = false
 	r.b.origins.fresh = nil
-	r.b.dataVersion, _ = r.b.pragma(r.ctx, "data_version")
 	return nil
 }
 
