@@ -212,7 +212,7 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 	}
 	r.becomeReady(l)
 	r.stats.SessionsPulled++
-	l.known.Add(cut)
+	r.learnHeads(l, cut)
 	return r.Release(v, r.now)
 }
 

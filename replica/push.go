@@ -43,7 +43,7 @@ func (r *Replica) pushTo(l *link) {
 		}
 	}
 	announce := announceBody{}
-	heads := crdt.Coverage{}
+	var heads crdt.Coverage
 	for _, p := range r.pushes {
 		o, s := p.block.Stamp.Origin, p.block.Stamp
 		if p.from == l {
@@ -52,6 +52,9 @@ func (r *Replica) pushTo(l *link) {
 		if at := max(l.known[o], l.sent[o]); at >= s.Time {
 			continue
 		} else if p.announce {
+			if heads == nil {
+				heads = crdt.Coverage{}
+			}
 			heads[o] = s.Time
 			announce.Rows += uint64(len(p.block.Rows))
 			announce.Bytes += uint64(len(p.raw))
@@ -127,9 +130,7 @@ func (r *Replica) onBlocks(v View, l *link, body []byte) error {
 
 func (r *Replica) onBlock(v View, l *link, b heldBlock) error {
 	o := b.stamp.Origin
-	if l.known[o] < b.stamp.Time {
-		l.known[o] = b.stamp.Time
-	}
+	r.learnHead(l, o, b.stamp.Time)
 	switch head := r.coverage[o]; {
 	case !r.ready:
 		// The first copy comes whole, by a session; nothing is shown or claimed before.

@@ -184,6 +184,7 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 	r.batch.Heads[o] = h
 	for _, l := range r.links {
 		l.fresh[o] = struct{}{}
+		r.compare(l, o)
 	}
 }
 

@@ -50,9 +50,8 @@ func (r *Replica) onPull(l *link, body []byte) error {
 		return nil // doubled or overtaken: to begin it again would mix two cuts in one stage
 	}
 	l.lastPull = b.Session
-	l.known = claims.Clone()
 	clear(l.sent)
-	r.learnHeads(l, claims)
+	r.learnAllHeads(l, claims)
 	s := &served{
 		link: l, id: b.Session, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
 		told: map[*crdt.Schema]struct{}{},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -267,15 +268,23 @@ func TestPushReachesEveryone(t *testing.T) {
 // TestConvergesUnderFaults drives random worlds through loss, doubling, reordering, cuts and restarts, then
 // heals them and requires equality (P1, P2, P7, M3-3).
 func TestConvergesUnderFaults(t *testing.T) {
-	seeds := 300
-	if testing.Short() {
-		seeds = 30
-	}
-	for seed := range seeds {
+	for seed := range seeds(300) {
 		if !t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { faultyWorld(t, uint64(seed)) }) {
 			return
 		}
 	}
+}
+
+// seeds is how many seeds a test of random worlds runs: n by default, a tenth of it with -short, and with
+// ROWMESH_SOAK=1 twenty times as many.
+func seeds(n int) int {
+	switch {
+	case os.Getenv("ROWMESH_SOAK") != "":
+		return 20 * n
+	case testing.Short():
+		return n / 10
+	}
+	return n
 }
 
 func faultyWorld(t *testing.T, seed uint64) {
