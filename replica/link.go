@@ -229,9 +229,7 @@ func (r *Replica) learnHeads(l *link, heads crdt.Coverage) {
 	for o, h := range heads {
 		r.learnHead(l, o, h)
 	}
-	if h := heads[r.origin]; h > r.coverage[r.origin] {
-		r.forked = &ForkError{r.origin, h}
-	}
+	r.checkOwn(heads[r.origin])
 	r.seeBehind(l)
 }
 

@@ -96,7 +96,12 @@ func (m memRound) Commit(b Batch) error {
 	}
 	m.state.Ready = m.state.Ready || b.Ready
 	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	m.state.Coverage.Add(b.Heads)
+	for o, h := range b.Heads {
+		m.state.Coverage[o] = h
+		if h == 0 {
+			delete(m.state.Coverage, o)
+		}
+	}
 	for _, c := range b.Rows {
 		m.rows[RowKey{c.Schema.Table, c.Key}] = c.New
 	}

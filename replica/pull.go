@@ -191,6 +191,9 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 		return nil
 	}
 	r.pull = nil
+	if r.checkOwn(cut[r.origin]); r.forked != nil {
+		return nil // it would be claimed as made here
+	}
 	for o, h := range cut {
 		if h > r.coverage[o] && h > r.limit(true) {
 			return fmt.Errorf("%w: DONE claims %s, which is beyond the clock", ErrFrame, h)

@@ -134,8 +134,9 @@ func (r *Replica) onBlock(v View, l *link, b heldBlock) error {
 	switch head := r.coverage[o]; {
 	case !r.ready:
 		// The first copy comes whole, by a session; nothing is shown or claimed before.
-	case o == r.origin && b.stamp.Time > head:
-		r.forked = &ForkError{o, b.stamp.Time}
+	case o == r.origin:
+		r.checkOwn(b.stamp.Time)
+		r.stats.BlocksDuplicate++
 	case b.stamp.Time <= head:
 		r.stats.BlocksDuplicate++
 	case b.prev < head:

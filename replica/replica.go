@@ -20,6 +20,7 @@ type Instant struct{ Wall, Mono int64 }
 type Config struct {
 	NewOrigin   crdt.Origin   // taken where the store has no origin yet, or where NeedOrigin is set
 	NeedOrigin  bool          // the store is a copy or was restored: never write under its former origin
+	Forked      bool          // a ForkError came: NeedOrigin, and what was written under the former origin is issued anew
 	NewGroup    GroupID       // founded where the store belongs to no group; zero: wait to join one
 	Hub         bool          // tells others that this replica serves as a hub
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
@@ -68,6 +69,7 @@ type Replica struct {
 	out    []Outgoing
 	closed []Closing
 	forked *ForkError
+	own    ownTimes
 	stats  Counters
 }
 
@@ -102,9 +104,8 @@ func New(cfg Config, v View) (*Replica, error) {
 		}
 	}
 	r.clock.Update(max(r.coverage.Max(), cfg.After))
-	if r.origin.IsZero() || cfg.NeedOrigin {
-		r.origin = cfg.NewOrigin
-		r.batch.Origin = r.origin
+	if err := r.chooseOrigin(v); err != nil {
+		return nil, fmt.Errorf("replica: load: %w", err)
 	}
 	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
 		r.group, r.ready = cfg.NewGroup, true
@@ -113,16 +114,19 @@ func New(cfg Config, v View) (*Replica, error) {
 	return r, nil
 }
 
-// ForkError reports that two databases wrote under one origin: this one was copied or set back without
-// its store noticing. The replica is loaded again with Config.NeedOrigin.
-type ForkError struct {
-	Origin crdt.Origin
-	Head   hlc.Timestamp // known to a peer, and later than anything here
-}
-
-func (e *ForkError) Error() string {
-	return fmt.Sprintf("replica: origin %s has transactions up to %s elsewhere that this database does not know: "+
-		"it is a copy, or was set back to an earlier state", e.Origin.Short(), e.Head)
+// chooseOrigin takes a new origin where there is none, or where the former one must not be used.
+func (r *Replica) chooseOrigin(v View) error {
+	if old := r.origin; old.IsZero() || r.cfg.NeedOrigin || r.cfg.Forked {
+		r.origin = successor(old, r.cfg.NewOrigin)
+		r.batch.Origin = r.origin
+		if r.cfg.Forked {
+			if err := r.reissue(v, old); err != nil {
+				return err
+			}
+		}
+	}
+	r.own.from = r.coverage[r.origin]
+	return nil
 }
 
 // Outgoing is a frame for one link.

@@ -90,6 +90,9 @@ func (r *Replica) resume(s *served, b pullBody) (bool, error) {
 	if err != nil || !r.coverage.Includes(seen) || !r.coverage.Includes(cut) {
 		return false, err
 	}
+	if r.checkOwn(seen[r.origin]); r.forked != nil {
+		return false, nil // the session was begun here, before this database was set back
+	}
 	s.first = cut
 	if b.After.End {
 		s.after.Stamp.Origin = lastOrigin

@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -39,7 +40,14 @@ type node struct {
 	stopped bool
 	wires   map[LinkID]*wire
 	found   bool
-	shown   []Batch
+	life    history
+	branch  bool // it writes under an origin of which others know more, and has not noticed yet
+}
+
+// history is what a database wrote under its present origin.
+type history struct {
+	origin crdt.Origin
+	blocks []*crdt.Block
 }
 
 // wire is a cable between two nodes; each end has its own link number.
@@ -62,14 +70,17 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 	for i := range n {
 		nd := &node{w: w, id: i, store: newMemStore(), wires: map[LinkID]*wire{}, found: i == 0}
 		w.nodes = append(w.nodes, nd)
-		nd.load()
+		nd.load(Config{})
 	}
 	return w
 }
 
-func (n *node) load() {
+// load loads the replica anew.
+func (n *node) load(cfg Config) {
 	n.incarn++
-	cfg := Config{NewOrigin: crdt.Origin{byte(n.id + 1), n.incarn, 0xee}, ChunkBytes: n.w.chunk}
+	cfg.NewOrigin = crdt.Origin{byte(n.w.rng.Uint32()), byte(n.w.rng.Uint32()), byte(n.w.rng.Uint32()), byte(n.id), n.incarn}
+	cfg.ChunkBytes = n.w.chunk
+	cfg.SessionSeed = uint64(n.w.now) << 10
 	if n.found {
 		cfg.NewGroup = GroupID{7}
 	}
@@ -78,6 +89,9 @@ func (n *node) load() {
 		n.w.t.Fatal(err)
 	}
 	n.r, n.in = r, nil
+	if n.life.origin != r.Origin() {
+		n.life = history{origin: r.Origin()}
+	}
 	n.process()
 }
 
@@ -88,13 +102,26 @@ func (n *node) process() {
 	n.in = nil
 	commits := n.store.commits
 	err := Process(context.Background(), n.store, n.r, n.instant(), len(n.store.drain.Groups) > 0, in, n)
+	var fork *ForkError
+	if errors.As(err, &fork) && n.branch {
+		n.reissue()
+		return
+	}
 	if err != nil {
 		n.w.t.Fatalf("node %d: %v", n.id, err)
 	}
-	if n.store.commits == commits {
-		return
+	if n.store.commits != commits {
+		n.checkClaims()
 	}
-	if err := CheckClaims(n.store.state.Coverage, n.w.written, func(k RowKey) crdt.Row { return n.store.rows[k] }); err != nil {
+}
+
+func (n *node) checkClaims() {
+	written := n.w.written
+	if n.branch {
+		written = slices.DeleteFunc(slices.Clone(written), func(b *crdt.Block) bool { return b.Stamp.Origin == n.life.origin })
+		written = append(written, n.life.blocks...)
+	}
+	if err := CheckClaims(n.store.state.Coverage, written, func(k RowKey) crdt.Row { return n.store.rows[k] }); err != nil {
 		n.w.t.Fatalf("node %d: %v", n.id, err)
 	}
 }
@@ -119,7 +146,7 @@ func (n *node) CloseLink(l LinkID, reason error) {
 }
 
 func (n *node) Show(b Batch) {
-	if h := b.Heads[n.r.Origin()]; h != 0 && !slices.ContainsFunc(n.w.written, func(x *crdt.Block) bool { return x.Stamp == crdt.Stamp{Time: h, Origin: n.r.Origin()} }) {
+	if h := b.Heads[n.r.Origin()]; h != 0 && b.Origin.IsZero() && !slices.ContainsFunc(n.w.written, func(x *crdt.Block) bool { return x.Stamp == crdt.Stamp{Time: h, Origin: n.r.Origin()} }) {
 		block := &crdt.Block{Stamp: crdt.Stamp{Time: h, Origin: n.r.Origin()}}
 		for _, c := range b.Rows {
 			var d crdt.Row
@@ -132,7 +159,10 @@ func (n *node) Show(b Batch) {
 				block.Rows = append(block.Rows, crdt.RowDelta{Schema: c.Schema, Key: c.Key, Row: d})
 			}
 		}
-		n.w.written = append(n.w.written, block)
+		n.life.blocks = append(n.life.blocks, block)
+		if !n.branch {
+			n.w.written = append(n.w.written, block)
+		}
 	}
 }
 
@@ -331,5 +361,5 @@ func (w *world) restart(n *node) {
 			w.cut(x)
 		}
 	}
-	n.load()
+	n.load(Config{})
 }
