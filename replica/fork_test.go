@@ -42,14 +42,6 @@ func (w *world) setBack(n *node, s snapshot) {
 	})
 }
 
-func (w *world) unplug(n *node) {
-	for _, x := range slices.Clone(w.wires) {
-		if x.a == n || x.b == n {
-			w.cut(x)
-		}
-	}
-}
-
 // expert returns the node that knows most of an origin, but for n itself.
 func (w *world) expert(n *node, o crdt.Origin) *node {
 	var best *node
@@ -183,20 +175,4 @@ func (w *world) setBackRandomly(n *node, s snapshot) bool {
 		w.t.Fatalf("node %d wrote under %s, of which node %d knows more, and did not notice", n.id, own.Short(), expert.id)
 	}
 	return forked
-}
-
-func (w *world) linked(a, b *node) bool {
-	return slices.ContainsFunc(w.wires, func(x *wire) bool { return x.a == a && x.b == b || x.a == b && x.b == a })
-}
-
-// heal ends all faults, puts the nodes in a line and lets time pass.
-func (w *world) heal() {
-	w.loss, w.dup = 0, 0
-	for len(w.wires) > 0 {
-		w.cut(w.wires[0])
-	}
-	for i := 1; i < len(w.nodes); i++ {
-		w.connect(w.nodes[i-1], w.nodes[i])
-	}
-	w.run(30_000)
 }

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,8 @@ type node struct {
 	wires   map[LinkID]*wire
 	found   bool
 	life    history
-	branch  bool // it writes under an origin of which others know more, and has not noticed yet
+	sees    func(to *node, f Frame) bool // of frames on their way out; false: the frame is lost
+	branch  bool                         // it writes under an origin of which others know more, and has not noticed yet
 }
 
 // history is what a database wrote under its present origin.
@@ -107,6 +107,11 @@ func (n *node) process() {
 		n.reissue()
 		return
 	}
+	if errors.Is(err, errDisk) {
+		n.store.failing = false
+		n.w.restart(n)
+		return
+	}
 	if err != nil {
 		n.w.t.Fatalf("node %d: %v", n.id, err)
 	}
@@ -134,6 +139,9 @@ func (n *node) Send(l LinkID, f Frame) {
 	to := flying{w.b, w.lb, f}
 	if w.b == n {
 		to = flying{w.a, w.la, f}
+	}
+	if n.sees != nil && !n.sees(to.to, f) {
+		return
 	}
 	w.queue = append(w.queue, to)
 	if n.w.rng.Float64() < n.w.dup {
@@ -199,7 +207,7 @@ func (w *world) cut(x *wire) {
 func (w *world) run(ms int64) {
 	for end := w.now + ms; w.now < end; {
 		w.now += 1 + w.rng.Int64N(20)
-		for _, x := range w.wires {
+		for _, x := range slices.Clone(w.wires) {
 			w.deliver(x)
 		}
 		for _, n := range w.nodes {
@@ -250,26 +258,43 @@ func (w *world) write(n *node, rows, keys int) {
 		}
 		g.Ops = append(g.Ops, op)
 	}
+	w.commit(n, g)
+}
+
+// commit makes a local transaction at a node.
+func (w *world) commit(n *node, g Group) {
 	n.store.drain = Drain{Schemas: []*crdt.Schema{testSchema}, Groups: []Group{g}}
 	n.process()
 }
 
+// put inserts a row, or updates one of its columns.
+func (w *world) put(n *node, row int, column string) {
+	op := crdt.Op{Table: "t", Key: crdt.MustKey(crdt.Integer(int64(row))), Kind: crdt.OpInsert}
+	for _, c := range []string{"a", "b", "c"} {
+		if column == "" || column == c {
+			op.Sets = append(op.Sets, crdt.Set{Column: c, Value: crdt.Integer(w.now % 1e6)})
+		}
+	}
+	if column != "" {
+		op.Kind = crdt.OpUpdate
+	}
+	w.commit(n, Group{WallMillis: w.now + n.offset, Ops: []crdt.Op{op}})
+}
+
 func (w *world) requireEqual() {
 	w.t.Helper()
-	a := w.nodes[0]
-	for _, b := range w.nodes[1:] {
-		if b.stopped {
-			continue
-		}
+	alive := w.alive()
+	a := alive[0]
+	for _, b := range alive[1:] {
 		if !a.store.state.Coverage.Includes(b.store.state.Coverage) || !b.store.state.Coverage.Includes(a.store.state.Coverage) {
-			w.t.Fatalf("coverage of node %d %s differs from node 0's %s", b.id, b.store.state.Coverage, a.store.state.Coverage)
+			w.t.Fatalf("coverage of node %d %s differs from node %d's %s", b.id, b.store.state.Coverage, a.id, a.store.state.Coverage)
 		}
 		if len(a.store.rows) != len(b.store.rows) {
-			w.t.Fatalf("node %d has %d rows, node 0 has %d", b.id, len(b.store.rows), len(a.store.rows))
+			w.t.Fatalf("node %d has %d rows, node %d has %d", b.id, len(b.store.rows), a.id, len(a.store.rows))
 		}
 		for k, row := range a.store.rows {
 			if !row.Equal(b.store.rows[k]) {
-				w.t.Fatalf("%s: node 0 %s\nnode %d %s", k, row, b.id, b.store.rows[k])
+				w.t.Fatalf("%s: node %d %s\nnode %d %s", k, a.id, row, b.id, b.store.rows[k])
 			}
 		}
 	}
@@ -331,7 +356,7 @@ func faultyWorld(t *testing.T, seed uint64) {
 			w.write(w.nodes[w.rng.IntN(len(w.nodes))], 1+w.rng.IntN(8), 12)
 		case 5, 6:
 			a, b := w.rng.IntN(len(w.nodes)), w.rng.IntN(len(w.nodes))
-			if a != b && !slices.ContainsFunc(w.wires, func(x *wire) bool { return x.a.id == min(a, b) && x.b.id == max(a, b) }) {
+			if a != b && !w.linked(w.nodes[a], w.nodes[b]) {
 				w.connect(w.nodes[min(a, b)], w.nodes[max(a, b)])
 			}
 		case 7:
@@ -340,26 +365,51 @@ func faultyWorld(t *testing.T, seed uint64) {
 			}
 		case 8:
 			w.restart(w.nodes[w.rng.IntN(len(w.nodes))])
+		case 9:
+			w.nodes[w.rng.IntN(len(w.nodes))].store.failing = true
 		}
 		w.run(w.rng.Int64N(300))
 	}
-	w.loss, w.dup = 0, 0
-	for len(w.wires) > 0 {
-		w.cut(w.wires[0])
-	}
-	for i := 1; i < len(w.nodes); i++ {
-		w.connect(w.nodes[i-1], w.nodes[i])
-	}
-	w.run(30_000)
+	w.heal()
 	w.requireEqual()
 }
 
-// restart crashes a node: what was not committed is gone, its links too.
-func (w *world) restart(n *node) {
-	for _, x := range slices.SortedFunc(slices.Values(w.wires), func(a, b *wire) int { return cmp.Compare(a.la, b.la) }) {
+func (w *world) linked(a, b *node) bool {
+	return slices.ContainsFunc(w.wires, func(x *wire) bool { return x.a == a && x.b == b || x.a == b && x.b == a })
+}
+
+// unplug cuts all links of a node.
+func (w *world) unplug(n *node) {
+	for _, x := range slices.Clone(w.wires) {
 		if x.a == n || x.b == n {
 			w.cut(x)
 		}
 	}
+}
+
+// alive returns the nodes that have not vanished.
+func (w *world) alive() []*node {
+	return slices.DeleteFunc(slices.Clone(w.nodes), func(n *node) bool { return n.stopped })
+}
+
+// heal ends all faults, puts the nodes in a line and lets time pass.
+func (w *world) heal() {
+	w.loss, w.dup = 0, 0
+	for _, n := range w.nodes {
+		n.store.failing = false
+	}
+	for len(w.wires) > 0 {
+		w.cut(w.wires[0])
+	}
+	alive := w.alive()
+	for i := 1; i < len(alive); i++ {
+		w.connect(alive[i-1], alive[i])
+	}
+	w.run(30_000)
+}
+
+// restart crashes a node: what was not committed is gone, its links too.
+func (w *world) restart(n *node) {
+	w.unplug(n)
 	n.load(Config{})
 }
