@@ -227,9 +227,13 @@ func (r *Replica) next(o crdt.Origin, h *heldBlocks) (heldBlock, bool) {
 		return heldBlock{}, false
 	}
 	b := h.blocks[0]
+	return b, b.prev == head && !r.ahead(o, b)
+}
+
+// ahead reports whether a held block of o waits for this machine's clock.
+func (r *Replica) ahead(o crdt.Origin, b heldBlock) bool {
 	from := r.link(b.from)
-	relayed := from == nil || from.origin != o
-	return b, b.prev == head && b.stamp.Time <= r.limit(relayed)
+	return b.stamp.Time > r.limit(from == nil || from.origin != o)
 }
 
 // Release merges the held blocks whose turn has come.

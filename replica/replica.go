@@ -230,7 +230,7 @@ type HeldStatus struct {
 	Origin crdt.Origin
 	Blocks int
 	First  hlc.Timestamp // time of the earliest
-	Ahead  bool          // it waits for this machine's clock, not for a block before it
+	Ahead  bool          // it waits for this machine's clock, and not only for a block before it
 }
 
 // Status returns a snapshot. The caller owns it.
@@ -243,7 +243,7 @@ func (r *Replica) Status() Status {
 	}
 	for _, o := range slices.SortedFunc(maps.Keys(r.held), crdt.Origin.Compare) {
 		h := r.held[o]
-		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, h.blocks[0].stamp.Time > r.limit(true)})
+		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, r.ahead(o, h.blocks[0])})
 	}
 	if r.pull != nil {
 		s.Pulling, s.Staged = r.pull.active, r.pull.bytes
