@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -23,7 +24,8 @@ type world struct {
 	wires   []*wire
 	nextID  LinkID
 	written []*crdt.Block
-	chunk   int // bytes of a session's chunk
+	chunk   int      // bytes of a session's chunk
+	log     []flying // all that was sent
 	loss    float64
 	dup     float64
 }
@@ -58,9 +60,9 @@ type wire struct {
 }
 
 type flying struct {
-	to *node
-	l  LinkID
-	f  Frame
+	from, to *node
+	l        LinkID
+	f        Frame
 }
 
 var testSchema = must(crdt.NewSchema("t", []string{"id"}, []string{"a", "b", "c"}))
@@ -136,13 +138,14 @@ func (n *node) Send(l LinkID, f Frame) {
 	if w == nil || n.w.rng.Float64() < n.w.loss {
 		return
 	}
-	to := flying{w.b, w.lb, f}
+	to := flying{n, w.b, w.lb, f}
 	if w.b == n {
-		to = flying{w.a, w.la, f}
+		to = flying{n, w.a, w.la, f}
 	}
 	if n.sees != nil && !n.sees(to.to, f) {
 		return
 	}
+	n.w.log = append(n.w.log, to)
 	w.queue = append(w.queue, to)
 	if n.w.rng.Float64() < n.w.dup {
 		w.queue = append(w.queue, to)
@@ -372,6 +375,50 @@ func faultyWorld(t *testing.T, seed uint64) {
 	}
 	w.heal()
 	w.requireEqual()
+	w.requireQuiet()
+	w.replay()
+}
+
+// requireQuiet lets time pass and allows nothing but the hash of all heads, once a round.
+func (w *world) requireQuiet() {
+	frames := 0
+	for _, n := range w.nodes {
+		n.sees = func(_ *node, f Frame) bool {
+			frames++
+			if got := f.String(); got != "HEADS hash" {
+				w.t.Errorf("all are equal, and node %d sends %s", n.id, got)
+			}
+			return true
+		}
+	}
+	const rounds = 4
+	w.run(rounds * digestEvery.Milliseconds())
+	if most := (rounds + 1) * 2 * len(w.wires); frames == 0 || frames > most {
+		w.t.Errorf("%d frames in %d rounds on %d links", frames, rounds, len(w.wires))
+	}
+	for _, n := range w.nodes {
+		n.sees = nil
+	}
+}
+
+// replay has everything arrive again that ever was on a wire, shuffled, and allows no change by it.
+func (w *world) replay() {
+	w.rng.Shuffle(len(w.log), func(i, j int) { w.log[i], w.log[j] = w.log[j], w.log[i] })
+	log, before := w.log, w.nodes[0].snapshot()
+	for _, f := range log {
+		for l, x := range f.to.wires {
+			if x.peer(f.to) == f.from {
+				f.to.in = append(f.to.in, Input{From: l, Frame: &f.f})
+				f.to.process()
+			}
+		}
+	}
+	w.run(30_000)
+	w.requireEqual()
+	after := w.nodes[0].snapshot()
+	if !maps.Equal(before.state.Coverage, after.state.Coverage) || !maps.EqualFunc(before.rows, after.rows, crdt.Row.Equal) {
+		w.t.Fatal("a replay of the past changed something")
+	}
 }
 
 func (w *world) linked(a, b *node) bool {
