@@ -44,6 +44,21 @@
 // holds the session's first cut is not enough: a register of that cut may have been replaced at the server
 // before its row was visited, so that neither the old register nor the new one was sent.
 //
+// # Forks
+//
+// Two databases that write under one origin have forked: one is a copy of the other, or was set back to an
+// earlier state, and went on writing. The fence beside the database, which is not part of this package,
+// prevents that in nearly all cases: it has Config.NeedOrigin set before the first write. What it does not
+// see is found out here, by the first peer that names a head of the own origin which is none of the
+// transactions made here. Process then returns a ForkError, and the replica is loaded with Config.Forked:
+// all that the database ever wrote under the old origin is issued anew, and the other branch is fetched.
+//
+// Out of reach is a peer that took transactions of the new branch before anybody was met who knew the old
+// one, and now claims both. Where the writer of the old branch is still there, it finds out too and issues
+// its branch anew; where it is not, such a peer may miss transactions of the old branch. The same holds for
+// a restart between the writing and the meeting, after which the own transactions are not known one by one,
+// and for a part of a broken session that holds what was forgotten and is gone on with elsewhere.
+//
 // # What always holds
 //
 //   - Claims never pass content, in memory as on disk; both move in one batch.
@@ -57,9 +72,8 @@
 // # What is not promised
 //
 // Transactions of different origins may be seen in any order. Two concurrent writes of one cell keep one.
-// A database that was set back to an earlier state is found out by the fence beside the database, which is
-// not part of this package; see ForkError for what is noticed without it, and what is not. A peer that
-// lies is not found out: whoever is let in is trusted with its own and with relayed transactions.
+// Of forks that the fence does not see, the ones named above are not repaired. A peer that lies is not found
+// out: whoever is let in is trusted with its own and with relayed transactions.
 //
 // The protocol is versioned in HELLO; frames of unknown type are skipped unless they are marked critical.
 package replica

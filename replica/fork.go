@@ -10,18 +10,6 @@ import (
 	"github.com/rowmesh/rowmesh/hlc"
 )
 
-// Two databases that write under one origin have forked: one is a copy of the other, or was set back to an
-// earlier state, and went on writing. The fence beside the database prevents that in nearly all cases, by a
-// new origin before the first write. What it does not see is found out here, by the first peer that knows a
-// transaction of the own origin which this database never made. Then the replica is loaded with
-// Config.Forked, and all that it wrote under the old origin is issued anew.
-//
-// What is out of reach: a peer that took transactions of the new branch before anybody who knew the old one
-// was met, and now claims both. Where the writer of the old branch is still there, it finds out too and
-// issues its branch anew; where it is not, such a peer may miss transactions of the old branch. The same
-// holds for a restart between the writing and the meeting, after which the own transactions are not known
-// one by one, and for a part of a broken session that holds what was forgotten and is gone on with elsewhere.
-
 // ForkError reports that two databases wrote under one origin: this one was copied or set back without
 // its store noticing. The replica is loaded again with Config.Forked.
 type ForkError struct {

@@ -27,7 +27,7 @@ func (w *world) setBack(n *node, s snapshot) {
 	w.unplug(n)
 	for _, other := range w.nodes {
 		other.process()
-		// What is staged of the forgotten part is out of reach, see fork.go; what is held of it would make the
+		// What is staged of the forgotten part is out of reach, see the package comment; what is held of it would make the
 		// oracle wrong about what is lost.
 		p, own := other.r.pull, s.life.origin
 		if other.r.held[own] != nil || p != nil && p.seen[own] > s.state.Coverage[own] {
