@@ -264,10 +264,25 @@ func (w *world) write(n *node, rows, keys int) {
 	w.commit(n, g)
 }
 
-// commit makes a local transaction at a node.
+// commit makes a local transaction at a node, whose author then sees it whatever was there before (P8).
 func (w *world) commit(n *node, g Group) {
 	n.store.drain = Drain{Schemas: []*crdt.Schema{testSchema}, Groups: []Group{g}}
+	alone := len(n.in) == 0
 	n.process()
+	if !alone || len(n.store.drain.Groups) > 0 {
+		return // others' writes came in too, or the commit failed
+	}
+	for _, op := range g.Ops {
+		row := n.store.rows[RowKey{op.Table, op.Key}]
+		if row.Alive() != (op.Kind != crdt.OpDelete) {
+			w.t.Fatalf("node %d: after %s %s there is %s", n.id, op.Kind, op.Key, row)
+		}
+		for _, set := range op.Sets {
+			if c, _ := row.Cell(set.Column); c.Value != set.Value {
+				w.t.Fatalf("node %d: after %s %s %s=%s there is %s", n.id, op.Kind, op.Key, set.Column, set.Value, row)
+			}
+		}
+	}
 }
 
 // put inserts a row, or updates one of its columns.
