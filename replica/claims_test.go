@@ -158,7 +158,7 @@ func goesOn(server *node, same bool, went *resumption) func(*node, Frame) bool {
 	first := true
 	return func(to *node, f Frame) bool {
 		var b pullBody
-		if f.Type != FramePull || to != server || !first || decodeBody(f.Type, must(plain(f)), &b) != nil {
+		if f.Type != FramePull || to != server || !first || decodeBody(f.Type, must(f.plain()), &b) != nil {
 			return true
 		}
 		first = false
@@ -172,14 +172,6 @@ func goesOn(server *node, same bool, went *resumption) func(*node, Frame) bool {
 		}
 		return true
 	}
-}
-
-// plain returns a frame's body, decompressed.
-func plain(f Frame) ([]byte, error) {
-	if f.Zstd {
-		return inflate(f.Type, f.Body)
-	}
-	return f.Body, nil
 }
 
 func (w *world) unplugAll(nodes []*node) {

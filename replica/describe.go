@@ -12,12 +12,9 @@ func (f Frame) String() string {
 	if f.More {
 		return fmt.Sprintf("%s, %d bytes, more follows", f.Type, len(f.Body))
 	}
-	body := f.Body
-	if f.Zstd {
-		var err error
-		if body, err = inflate(f.Type, body); err != nil {
-			return fmt.Sprintf("%s, %d bytes, the end of more", f.Type, len(f.Body))
-		}
+	body, err := f.plain()
+	if err != nil {
+		return fmt.Sprintf("%s, %d bytes, the end of more", f.Type, len(f.Body))
 	}
 	return strings.TrimSpace(f.Type.String() + " " + describe(f.Type, body))
 }

@@ -34,7 +34,7 @@ func skewedWorld(t *testing.T, seed uint64) (held, refused uint64) {
 	for _, n := range w.nodes {
 		n.sees = func(_ *node, f Frame) bool {
 			var b rejectBody
-			if f.Type == FrameReject && decodeBody(f.Type, must(plain(f)), &b) == nil && b.Reason == RejectSkew {
+			if f.Type == FrameReject && decodeBody(f.Type, must(f.plain()), &b) == nil && b.Reason == RejectSkew {
 				refused++
 			}
 			return true
