@@ -100,12 +100,12 @@ func (x *wire) peer(n *node) *node {
 // then all it wrote is issued anew. Nothing of either branch is lost, claims stay true, all converge.
 func TestSetBackDatabasesKeepBothBranches(t *testing.T) {
 	forks := 0
-	for seed := range seeds(200) {
+	for seed := range seeds(150) {
 		if !t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { forks += setBackWorld(t, uint64(seed)) }) {
 			return
 		}
 	}
-	if forks < seeds(200)/4 {
+	if forks < seeds(150)/4 {
 		t.Fatalf("only %d databases forked", forks)
 	}
 }
