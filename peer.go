@@ -54,6 +54,7 @@ type Peer struct {
 	liveAt   time.Time // since when
 	liveDue  time.Time // when it must be looked at again; zero: when something happens
 	need     bool      // the next load takes a new origin
+	forked   bool      // and issues anew what was written under the former one
 
 	mu        sync.Mutex
 	strangers []network.Refused
@@ -163,7 +164,7 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 
 // load makes the core from the store: at a start, and after every failure.
 func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
-	cfg := replica.Config{NeedOrigin: p.need, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano())}
+	cfg := replica.Config{NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano())}
 	_, _ = rand.Read(cfg.NewOrigin[:])
 	if p.cfg.founds() {
 		_, _ = rand.Read(cfg.NewGroup[:])

@@ -182,7 +182,7 @@ func (p *Peer) fail(err error) {
 	p.retryAt = time.Now().Add(p.pause)
 	var fork *replica.ForkError
 	if errors.As(err, &fork) {
-		p.need = true
+		p.forked = true
 		p.retryAt = time.Now()
 	}
 	p.log.Error("the replica stopped and is loaded again", "reason", err, "after", p.pause)
@@ -262,7 +262,7 @@ func (o *output) CloseLink(l replica.LinkID, reason error) {
 func (o *output) Show(b replica.Batch) {
 	p := (*Peer)(o)
 	if b.Origin != [16]byte{} {
-		p.need = false
+		p.need, p.forked = false, false
 	}
 	for w := range p.watchers {
 		w.tell(b)

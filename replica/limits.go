@@ -26,6 +26,10 @@ const (
 	// maxHeldOrigins bounds the origins that have held blocks: ids come from outside.
 	maxHeldOrigins = 64
 
+	// maxOwnTimes bounds the times of own transactions that are remembered since the start, to know a fork by:
+	// half a megabyte.
+	maxOwnTimes = 1 << 16
+
 	// maxOffered bounds the schemas told on one link that no block has used yet.
 	maxOffered = 4096
 

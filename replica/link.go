@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
 	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
 )
 
 // LinkID names one connection to one peer for as long as it lasts. Numbers are never used again within a
@@ -25,6 +27,8 @@ type link struct {
 	offset  int64 // its wall clock less ours, in milliseconds, when its HELLO came
 
 	known   crdt.Coverage             // what it told us it holds
+	ahead   map[crdt.Origin]struct{}  // where known is beyond our coverage
+	lacks   map[crdt.Origin]struct{}  // where our coverage is beyond known
 	sent    crdt.Coverage             // what we pushed beyond that, so far unanswered
 	fresh   map[crdt.Origin]struct{}  // heads of ours that we have not told it
 	schemas map[*crdt.Schema]struct{} // told on the control stream
@@ -52,7 +56,8 @@ func (r *Replica) LinkUp(now Instant, id LinkID, name string) {
 	r.now = now
 	r.LinkDown(now, id)
 	l := &link{
-		id: id, name: name, known: crdt.Coverage{}, sent: crdt.Coverage{}, fresh: map[crdt.Origin]struct{}{},
+		id: id, name: name, known: crdt.Coverage{}, ahead: map[crdt.Origin]struct{}{}, lacks: map[crdt.Origin]struct{}{},
+		sent: crdt.Coverage{}, fresh: map[crdt.Origin]struct{}{},
 		schemas: map[*crdt.Schema]struct{}{}, offered: map[crdt.SchemaRef]*crdt.Schema{},
 	}
 	r.links = append(r.links, l)
@@ -178,8 +183,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	l.heardAt = r.now.Mono
 	clear(l.sent)
 	clear(l.schemas)
-	l.known = crdt.Coverage{}
-	r.learnHeads(l, heads)
+	r.learnAllHeads(l, heads)
 	l.pullNow = true
 	if !h.Answer {
 		r.sendHello(l, true)
@@ -191,12 +195,47 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	return nil
 }
 
-// learnHeads takes note of what the other side says it holds.
-func (r *Replica) learnHeads(l *link, heads crdt.Coverage) {
-	l.known.Add(heads)
-	if h := heads[r.origin]; h > r.coverage[r.origin] {
-		r.forked = &ForkError{r.origin, h}
+// learnAllHeads takes note of all that the other side says it holds. It may be less than before: the other
+// side may have been set back.
+func (r *Replica) learnAllHeads(l *link, heads crdt.Coverage) {
+	l.known = crdt.Coverage{}
+	clear(l.ahead)
+	clear(l.lacks)
+	for o := range r.coverage {
+		if heads[o] == 0 {
+			l.lacks[o] = struct{}{}
+		}
 	}
+	r.learnHeads(l, heads)
+}
+
+// learnHead takes note of one head of the other side.
+func (r *Replica) learnHead(l *link, o crdt.Origin, h hlc.Timestamp) {
+	if l.known[o] < h {
+		l.known[o] = h
+		r.compare(l, o)
+	}
+}
+
+// compare notes who is further with one origin. With that, what a link lacks is known without comparing two
+// whole vectors, which have an entry for every replica that ever wrote.
+func (r *Replica) compare(l *link, o crdt.Origin) {
+	delete(l.ahead, o)
+	delete(l.lacks, o)
+	switch c := cmp.Compare(l.known[o], r.coverage[o]); {
+	case c > 0:
+		l.ahead[o] = struct{}{}
+	case c < 0:
+		l.lacks[o] = struct{}{}
+	}
+}
+
+// learnHeads takes note of heads of the other side.
+func (r *Replica) learnHeads(l *link, heads crdt.Coverage) {
+	for o, h := range heads {
+		r.learnHead(l, o, h)
+	}
+	r.checkOwn(heads[r.origin])
 	r.seeBehind(l)
 }
 
@@ -213,10 +252,7 @@ func (r *Replica) seeBehind(l *link) {
 // behind reports whether a session with the other side would bring something. What is held back for its
 // time alone is not worth one.
 func (r *Replica) behind(l *link) bool {
-	for o, h := range l.known {
-		if h <= r.coverage[o] {
-			continue
-		}
+	for o := range l.ahead {
 		if held := r.held[o]; held == nil || held.blocks[0].stamp.Time <= r.limit(o != l.origin) {
 			return true
 		}
@@ -225,7 +261,7 @@ func (r *Replica) behind(l *link) bool {
 }
 
 // level reports whether the other side is known to hold everything that is held here.
-func (r *Replica) level(l *link) bool { return l.known.Includes(r.coverage) }
+func (r *Replica) level(l *link) bool { return len(l.lacks) == 0 }
 
 // LinkStatus says how things stand with one peer.
 type LinkStatus struct {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -14,7 +15,10 @@ type memStore struct {
 	rows    map[RowKey]crdt.Row
 	drain   Drain // what the next Capture finds
 	commits int
+	failing bool // the next commit fails
 }
+
+var errDisk = errors.New("memstore: the disk is full")
 
 func newMemStore() *memStore {
 	return &memStore{state: State{Coverage: crdt.Coverage{}}, rows: map[RowKey]crdt.Row{}}
@@ -89,6 +93,9 @@ type memRound struct{ *memStore }
 func (m memRound) Capture() (Drain, error) { return m.drain, nil }
 
 func (m memRound) Commit(b Batch) error {
+	if m.failing {
+		return errDisk
+	}
 	m.commits++
 	if !b.Origin.IsZero() {
 		m.state.Origin = b.Origin
@@ -98,7 +105,12 @@ func (m memRound) Commit(b Batch) error {
 	}
 	m.state.Ready = m.state.Ready || b.Ready
 	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	m.state.Coverage.Add(b.Heads)
+	for o, h := range b.Heads {
+		m.state.Coverage[o] = h
+		if h == 0 {
+			delete(m.state.Coverage, o)
+		}
+	}
 	for _, c := range b.Rows {
 		m.rows[RowKey{c.Schema.Table, c.Key}] = c.New
 	}

@@ -54,10 +54,17 @@ func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
 		return nil, false, nil
 	}
 	delete(a.parts, f.Type)
-	if f.Zstd {
-		body, err = inflate(f.Type, body)
-	}
+	f.Body = body
+	body, err = f.plain()
 	return body, true, err
+}
+
+// plain returns the body of a frame that is a message of its own.
+func (f Frame) plain() ([]byte, error) {
+	if f.Zstd {
+		return inflate(f.Type, f.Body)
+	}
+	return f.Body, nil
 }
 
 func inflate(t FrameType, body []byte) ([]byte, error) {

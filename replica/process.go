@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"fmt"
+
+	"github.com/rowmesh/rowmesh/crdt"
 )
 
 // Input is one thing that happened to a replica. Exactly one of its parts is set.
@@ -22,7 +24,37 @@ type LinkUp struct {
 	Peer string
 }
 
-func (in Input) content() bool { return in.Write != nil || in.Frame != nil && in.Frame.Type.Content() }
+// content reports whether an input may change rows.
+func (r *Replica) content(in Input) bool {
+	switch {
+	case in.Write != nil:
+		return true
+	case in.Frame == nil || !in.Frame.Type.Content():
+		return false
+	}
+	return in.Frame.Type != FrameBlocks || !r.allMerged(in.From, *in.Frame)
+}
+
+// allMerged reports whether a frame holds nothing but blocks that were merged before. In a mesh most do: each
+// block comes once from every neighbour, and a commit for each would wait for the disk for nothing.
+func (r *Replica) allMerged(from LinkID, f Frame) bool {
+	l := r.link(from)
+	if l == nil || f.More || l.parts[0].parts[f.Type] != nil {
+		return false
+	}
+	body, err := f.plain()
+	for err == nil && len(body) > 0 {
+		var item []byte
+		var s crdt.Stamp
+		if item, body, err = nextItem(body); err == nil {
+			s, _, err = crdt.ParseBlockHead(string(item))
+		}
+		if err == nil && !r.coverage.Covers(s) {
+			return false
+		}
+	}
+	return err == nil
+}
 
 // Output carries out what a replica wants done outside its store. Its methods do not block and do not call
 // back into the replica.
@@ -43,7 +75,7 @@ type Output interface {
 func Process(ctx context.Context, s Store, r *Replica, now Instant, capture bool, in []Input, out Output) error {
 	write := capture || r.Dirty() || r.Due(now)
 	for _, i := range in {
-		write = write || i.content()
+		write = write || r.content(i)
 	}
 	if !write {
 		if err := r.stepAll(nil, now, in); err != nil {

@@ -200,6 +200,10 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 		r.breakPull(l, 0)
 		return nil
 	}
+	if r.checkOwn(cut[r.origin]); r.forked != nil {
+		r.pull = nil
+		return nil // it would be claimed as made here
+	}
 	rows, err := r.parseStage(p)
 	if err != nil {
 		return err
@@ -234,7 +238,7 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 	}
 	r.becomeReady(l)
 	r.stats.SessionsPulled++
-	l.known.Add(cut)
+	r.learnHeads(l, cut)
 	return r.Release(v, r.now)
 }
 

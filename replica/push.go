@@ -43,7 +43,7 @@ func (r *Replica) pushTo(l *link) {
 		}
 	}
 	announce := announceBody{}
-	heads := crdt.Coverage{}
+	var heads crdt.Coverage
 	for _, p := range r.pushes {
 		o, s := p.block.Stamp.Origin, p.block.Stamp
 		if p.from == l {
@@ -52,6 +52,9 @@ func (r *Replica) pushTo(l *link) {
 		if at := max(l.known[o], l.sent[o]); at >= s.Time {
 			continue
 		} else if p.announce {
+			if heads == nil {
+				heads = crdt.Coverage{}
+			}
 			heads[o] = s.Time
 			r.stats.BlocksAnnounced++
 			announce.Rows += uint64(len(p.block.Rows))
@@ -128,14 +131,13 @@ func (r *Replica) onBlocks(v View, l *link, body []byte) error {
 
 func (r *Replica) onBlock(v View, l *link, b heldBlock) error {
 	o := b.stamp.Origin
-	if l.known[o] < b.stamp.Time {
-		l.known[o] = b.stamp.Time
-	}
+	r.learnHead(l, o, b.stamp.Time)
 	switch head := r.coverage[o]; {
 	case !r.ready:
 		// The first copy comes whole, by a session; nothing is shown or claimed before.
-	case o == r.origin && b.stamp.Time > head:
-		r.forked = &ForkError{o, b.stamp.Time}
+	case o == r.origin:
+		r.checkOwn(b.stamp.Time)
+		r.stats.BlocksDuplicate++
 	case b.stamp.Time <= head:
 		r.stats.BlocksDuplicate++
 	case b.prev < head:
@@ -229,9 +231,13 @@ func (r *Replica) next(o crdt.Origin, h *heldBlocks) (heldBlock, bool) {
 		return heldBlock{}, false
 	}
 	b := h.blocks[0]
+	return b, b.prev == head && !r.ahead(o, b)
+}
+
+// ahead reports whether a held block of o waits for this machine's clock.
+func (r *Replica) ahead(o crdt.Origin, b heldBlock) bool {
 	from := r.link(b.from)
-	relayed := from == nil || from.origin != o
-	return b, b.prev == head && b.stamp.Time <= r.limit(relayed)
+	return b.stamp.Time > r.limit(from == nil || from.origin != o)
 }
 
 // Release merges the held blocks whose turn has come.

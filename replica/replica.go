@@ -20,6 +20,7 @@ type Instant struct{ Wall, Mono int64 }
 type Config struct {
 	NewOrigin   crdt.Origin   // taken where the store has no origin yet, or where NeedOrigin is set
 	NeedOrigin  bool          // the store is a copy or was restored: never write under its former origin
+	Forked      bool          // a ForkError came: NeedOrigin, and what was written under the former origin is issued anew
 	NewGroup    GroupID       // founded where the store belongs to no group; zero: wait to join one
 	Hub         bool          // tells others that this replica serves as a hub
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
@@ -62,12 +63,14 @@ type Replica struct {
 	pull    *pull // the session this replica is a client of, or the stage of a broken one
 	served  []*served
 	session uint64 // the last session number given out
+	run     uint64 // the last run number given out, for sessions served
 
 	pushes []push // blocks merged since the last Ready, for links that follow
 	batch  Batch  // what the next Ready commits, but for its rows
 	out    []Outgoing
 	closed []Closing
 	forked *ForkError
+	own    ownTimes
 	stats  Counters
 }
 
@@ -99,7 +102,7 @@ func New(cfg Config, v View) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, origin: st.Origin, group: st.Group, ready: st.Ready, coverage: st.Coverage.Clone(),
-		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, session: cfg.SessionSeed,
+		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, session: cfg.SessionSeed, run: cfg.SessionSeed,
 	}
 	for _, s := range st.Schemas {
 		if err := r.schemas.load(s); err != nil {
@@ -107,9 +110,8 @@ func New(cfg Config, v View) (*Replica, error) {
 		}
 	}
 	r.clock.Update(max(r.coverage.Max(), cfg.After))
-	if r.origin.IsZero() || cfg.NeedOrigin {
-		r.origin = cfg.NewOrigin
-		r.batch.Origin = r.origin
+	if err := r.chooseOrigin(v); err != nil {
+		return nil, fmt.Errorf("replica: load: %w", err)
 	}
 	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
 		r.group, r.ready = cfg.NewGroup, true
@@ -118,16 +120,19 @@ func New(cfg Config, v View) (*Replica, error) {
 	return r, nil
 }
 
-// ForkError reports that two databases wrote under one origin: this one was copied or set back without
-// its store noticing. The replica is loaded again with Config.NeedOrigin.
-type ForkError struct {
-	Origin crdt.Origin
-	Head   hlc.Timestamp // known to a peer, and later than anything here
-}
-
-func (e *ForkError) Error() string {
-	return fmt.Sprintf("replica: origin %s has transactions up to %s elsewhere that this database does not know: "+
-		"it is a copy, or was set back to an earlier state", e.Origin.Short(), e.Head)
+// chooseOrigin takes a new origin where there is none, or where the former one must not be used.
+func (r *Replica) chooseOrigin(v View) error {
+	if old := r.origin; old.IsZero() || r.cfg.NeedOrigin || r.cfg.Forked {
+		r.origin = successor(old, r.cfg.NewOrigin)
+		r.batch.Origin = r.origin
+		if r.cfg.Forked {
+			if err := r.reissue(v, old); err != nil {
+				return err
+			}
+		}
+	}
+	r.own.from = r.coverage[r.origin]
+	return nil
 }
 
 // Outgoing is a frame for one link.
@@ -192,6 +197,7 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 	r.batch.Heads[o] = h
 	for _, l := range r.links {
 		l.fresh[o] = struct{}{}
+		r.compare(l, o)
 	}
 }
 
@@ -233,7 +239,7 @@ type HeldStatus struct {
 	Origin crdt.Origin
 	Blocks int
 	First  hlc.Timestamp // time of the earliest
-	Ahead  bool          // it waits for this machine's clock, not for a block before it
+	Ahead  bool          // it waits for this machine's clock, and not only for a block before it
 }
 
 // Status returns a snapshot. The caller owns it.
@@ -246,7 +252,7 @@ func (r *Replica) Status() Status {
 	}
 	for _, o := range slices.SortedFunc(maps.Keys(r.held), crdt.Origin.Compare) {
 		h := r.held[o]
-		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, h.blocks[0].stamp.Time > r.limit(true)})
+		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, r.ahead(o, h.blocks[0])})
 	}
 	if r.pull != nil {
 		s.Pulling, s.Staged = r.pull.active, r.pull.bytes

@@ -63,6 +63,14 @@ func (s *rowSet) mergeOne(k RowKey, delta crdt.Row, committed map[RowKey]crdt.Ro
 	return true
 }
 
+// set replaces a committed row.
+func (s *rowSet) set(k RowKey, old, row crdt.Row) {
+	if s.changed[k] == nil {
+		s.changed[k] = &changedRow{old: old, new: row}
+		s.order = append(s.order, k)
+	}
+}
+
 // read returns the committed state of the rows that have not changed since the last commit.
 func (s *rowSet) read(v View, deltas []crdt.RowDelta) (map[RowKey]crdt.Row, error) {
 	rows := make(map[RowKey]crdt.Row, len(deltas))

@@ -51,12 +51,11 @@ func (r *Replica) onPull(l *link, body []byte) error {
 		return nil // doubled or overtaken: to begin it again would mix two cuts in one stage
 	}
 	l.lastPull = b.Session
-	l.known = claims.Clone()
 	clear(l.sent)
-	r.learnHeads(l, claims)
-	r.session++
+	r.learnAllHeads(l, claims)
+	r.run++
 	s := &served{
-		link: l, id: b.Session, run: r.session, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
+		link: l, id: b.Session, run: r.run, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
 		told: map[*crdt.Schema]struct{}{},
 	}
 	s.caps.own, s.caps.other = b.CapOwn, b.Cap
@@ -89,6 +88,9 @@ func (r *Replica) resume(s *served, b pullBody) (bool, error) {
 	seen, err := b.Seen.coverage()
 	if err != nil || !r.coverage.Includes(seen) || !r.coverage.Includes(cut) {
 		return false, err
+	}
+	if r.checkOwn(seen[r.origin]); r.forked != nil {
+		return false, nil // the session was begun here, before this database was set back
 	}
 	s.first = cut
 	if b.After.End {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
 )
@@ -111,22 +110,27 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 		return err
 	}
 	if h.All {
-		l.known = crdt.Coverage{} // the other side may have been set back
+		r.learnAllHeads(l, heads)
 		l.heardAt = r.now.Mono
+	} else {
+		r.learnHeads(l, heads)
 	}
 	if h.Ready && !l.ready {
 		r.sendHello(l, false) // the HELLO that said so was lost
 	}
-	r.learnHeads(l, heads)
 	if r.level(l) {
 		l.lagging = false
 	}
-	own := r.coverageHash()
-	differs := len(h.Hash) > 0 && !bytes.Equal(h.Hash, own[:])
+	differs := len(h.Hash) > 0 && !r.sameHash(h.Hash)
 	if h.Want || differs && (l.toldAllAt == 0 || r.now.Mono-l.toldAllAt >= millis(digestEvery)/2) {
 		r.tellAll(l, differs && !h.Want)
 	}
 	return nil
+}
+
+func (r *Replica) sameHash(hash []byte) bool {
+	own := r.coverageHash()
+	return bytes.Equal(hash, own[:])
 }
 
 // tellAll sends every head. With want the other side answers with all of its own.
@@ -181,7 +185,7 @@ func (r *Replica) onReject(l *link, body []byte) error {
 // reads and writes no rows.
 func (r *Replica) Tick(now Instant) {
 	r.now = now
-	for _, l := range slices.Clone(r.links) {
+	for _, l := range r.links {
 		switch {
 		case !l.greeted:
 			if now.Mono-l.helloAt >= millis(helloEvery) {

@@ -89,7 +89,7 @@ type Batch struct {
 	Ready   bool           // the replica has become ready
 	Schemas []*crdt.Schema // newly learnt
 	Rows    []RowChange    // each row once
-	Heads   crdt.Coverage  // the heads that rose
+	Heads   crdt.Coverage  // the heads that changed; 0: the origin is no longer claimed
 }
 
 // IsZero reports whether there is nothing to commit.

@@ -57,6 +57,7 @@ func (r *Replica) writeGroup(v View, g Group) (push, error) {
 	if _, err := r.rows.merge(v, b.Rows, true); err != nil {
 		return push{}, err
 	}
+	r.own.add(b.Stamp.Time)
 	r.raise(r.origin, b.Stamp.Time)
 	return r.encode(b), nil
 }
