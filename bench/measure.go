@@ -74,11 +74,10 @@ func benchOneRow(l *lab) {
 // author is a replica in memory that writes blocks and hands them to a receiver inside SQLite, without a network: what is measured
 // is decode, merge, store and project.
 type author struct {
-	store  replica.Store
-	r      *replica.Replica
-	out    []replica.Frame
-	now    int64
-	silent bool
+	store replica.Store
+	r     *replica.Replica
+	out   []replica.Frame
+	now   int64
 }
 
 func (a *author) Send(_ replica.LinkID, f replica.Frame) { a.out = append(a.out, f) }
@@ -317,13 +316,10 @@ func benchBothSides(l *lab) {
 }
 
 // benchWire: bytes of the blocks themselves.
-func benchWire(l *lab) {
-	ctx := context.Background()
+func benchWire(*lab) {
 	size := func(ops int, kind crdt.OpKind) float64 {
-		a := newAuthor(must(dsstore.Open(ctx, ds.NewMapDatastore())), replica.Config{NewOrigin: crdt.Origin{0xab, 1}, NewGroup: replica.GroupID{1}})
 		schema := must(crdt.NewSchema("customers", []string{"id"}, []string{"amount", "email", "name", "status"}))
 		b := &crdt.Block{Stamp: crdt.Stamp{Time: 1 << 60, Origin: crdt.Origin{0xab, 1}}, Prev: 1<<60 - 1500<<16}
-		_ = a
 		for i := range ops {
 			op := crdt.Op{Kind: kind, Sets: []crdt.Set{{Column: "status", Value: crdt.Text("paused")}}}
 			if kind == crdt.OpInsert {

@@ -116,10 +116,6 @@ func outcome(events []event, set uint) (alive bool, cells [2]int) {
 
 var columnNames = [2]string{"a", "b"}
 
-func stampOf(events []event, i int) Stamp {
-	return Stamp{Time: hlc.Timestamp(i + 1), Origin: Origin{byte(events[i].author + 1)}}
-}
-
 // delta is the last operation as replicas exchange it.
 func (w *world) delta() Row {
 	i := len(w.events) - 1

@@ -178,7 +178,11 @@ func (m memoryRound) take(b replica.Batch) {
 	}
 	m.state.Ready = m.state.Ready || b.Ready
 	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	m.state.Coverage.Add(b.Heads)
+	for o, h := range b.Heads {
+		if m.state.Coverage[o] = h; h == 0 {
+			delete(m.state.Coverage, o)
+		}
+	}
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		for _, s := range m.rows[k].Stamps(nil) {

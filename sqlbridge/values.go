@@ -51,8 +51,5 @@ func quoteAll(names []string, prefix string) string {
 	return strings.Join(out, ", ")
 }
 
-// literal writes text as an SQL string.
-func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
 // marks is n question marks.
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }

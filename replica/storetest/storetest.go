@@ -25,6 +25,7 @@ func Run(t *testing.T, open func(t *testing.T) Open) {
 			testModel(t, open(t), seed)
 		}
 	})
+	t.Run("a claim given up", func(t *testing.T) { testUnclaimed(t, open(t)) })
 	t.Run("abort", func(t *testing.T) { testAbort(t, open(t)) })
 	t.Run("a large transaction", func(t *testing.T) { testLarge(t, open(t)) })
 	t.Run("whole replicas", func(t *testing.T) { testReplicas(t, open(t), open(t)) })
@@ -88,7 +89,11 @@ func (m *model) commit(b replica.Batch) {
 	}
 	m.state.Ready = m.state.Ready || b.Ready
 	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	m.state.Coverage.Add(b.Heads)
+	for o, h := range b.Heads {
+		if m.state.Coverage[o] = h; h == 0 {
+			delete(m.state.Coverage, o) // no longer claimed
+		}
+	}
 	for _, c := range b.Rows {
 		m.rows[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
 	}
@@ -351,6 +356,24 @@ func changed(t *testing.T, v replica.View, in, notIn crdt.Coverage, after replic
 			return out
 		}
 	}
+}
+
+// testUnclaimed takes back what is claimed of an origin, as a replica does that finds itself to be a fork.
+func testUnclaimed(t *testing.T, open Open) {
+	s := open(t)
+	g := newGenerator(3)
+	for range 5 {
+		commit(t, s, g.batch())
+	}
+	o := g.m.state.Coverage.Origins()[0]
+	b := replica.Batch{Origin: crdt.Origin{0xfe}, Heads: crdt.Coverage{o: 0}}
+	g.m.commit(b)
+	commit(t, s, b)
+	read(t, s, func(v replica.View) { compare(t, g, v) })
+	s.Close()
+	s = open(t)
+	read(t, s, func(v replica.View) { compare(t, g, v) })
+	s.Close()
 }
 
 func testAbort(t *testing.T, open Open) {
