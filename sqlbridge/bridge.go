@@ -46,6 +46,7 @@ type Bridge struct {
 	mine     map[string]bool   // of these: tables whose own rows stay, to be captured next
 	returned map[string]bool   // tables that were dropped and are there again: a row that is missing was not deleted
 	nextRow  int64             // number of the next new row
+	order    rowOrder          // of the large transaction that a session is in the middle of
 
 	modeBefore    string // journal mode that was found at open
 	schemaVersion int64

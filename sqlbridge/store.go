@@ -364,8 +364,95 @@ func (v *view) txns(o crdt.Origin, number uint64, from, to hlc.Timestamp) ([]txn
 	return out, rows.Err()
 }
 
-// visit hands on the rows of some transactions.
+// visit hands on the rows of some transactions, of which the last may be a large one.
 func (v *view) visit(page []txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	if last := page[len(page)-1]; len(last.rows) > readPage {
+		if more, err := v.visitSmall(page[:len(page)-1], after, yield); err != nil || !more {
+			return more, err
+		}
+		return v.visitLarge(last, after, yield)
+	}
+	return v.visitSmall(page, after, yield)
+}
+
+// visitLarge hands on the rows of one transaction page by page. A session comes back to it for every chunk, so the order
+// of its rows is kept from one visit to the next.
+func (v *view) visitLarge(t txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	if err := v.orderRows(t); err != nil {
+		return false, fmt.Errorf("sqlbridge: read rows: %w", err)
+	}
+	order := v.b.order.rows
+	if t.at == after.Stamp && !after.Key.IsZero() {
+		i, found := slices.BinarySearchFunc(order, after.RowKey, func(o orderedRow, k replica.RowKey) int { return o.key.Compare(k) })
+		if found {
+			i++
+		}
+		order = order[i:]
+	}
+	states := map[int64]replica.RowState{}
+	for page := range slices.Chunk(order, readPage) {
+		clear(states)
+		for part := range slices.Chunk(page, readKeys) {
+			if err := v.byNumber(numbersOf(part), states); err != nil {
+				return false, fmt.Errorf("sqlbridge: read rows: %w", err)
+			}
+		}
+		var rows []replica.RowState
+		for _, o := range page {
+			if st, ok := states[o.n]; ok && st.Row.Names(t.at) {
+				rows = append(rows, st)
+			}
+		}
+		if len(rows) > 0 && !yield(t.at, rows) {
+			return false, nil
+		}
+	}
+	v.b.order = rowOrder{}
+	return true, nil
+}
+
+// orderedRow is a row of a large transaction, rowOrder all of them in order of their keys.
+type orderedRow struct {
+	key replica.RowKey
+	n   int64
+}
+
+type rowOrder struct {
+	of   txn
+	rows []orderedRow
+}
+
+func numbersOf(rows []orderedRow) []int64 {
+	out := make([]int64, len(rows))
+	for i, o := range rows {
+		out[i] = o.n
+	}
+	return out
+}
+
+// orderRows sorts the rows of a transaction, unless that was done for the visit before.
+func (v *view) orderRows(t txn) error {
+	if v.b.order.of.at == t.at && slices.Equal(v.b.order.of.rows, t.rows) {
+		return nil
+	}
+	order := rowOrder{of: t, rows: make([]orderedRow, 0, len(t.rows))}
+	states := map[int64]replica.RowState{}
+	for part := range slices.Chunk(t.rows, readKeys) {
+		clear(states)
+		if err := v.byNumber(part, states); err != nil {
+			return err
+		}
+		for n, st := range states {
+			order.rows = append(order.rows, orderedRow{st.RowKey, n})
+		}
+	}
+	slices.SortFunc(order.rows, func(x, y orderedRow) int { return x.key.Compare(y.key) })
+	v.b.order = order
+	return nil
+}
+
+// visitSmall hands on the rows of transactions that are read at once.
+func (v *view) visitSmall(page []txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
 	var numbers []int64
 	for _, t := range page {
 		numbers = append(numbers, t.rows...)
