@@ -21,7 +21,11 @@ type Open func(t *testing.T) replica.Store
 func Run(t *testing.T, open func(t *testing.T) Open) {
 	t.Run("empty", func(t *testing.T) { testEmpty(t, open(t)) })
 	t.Run("against a model", func(t *testing.T) {
-		for seed := range uint64(6) {
+		seeds := uint64(6)
+		if testing.Short() {
+			seeds = 2
+		}
+		for seed := range seeds {
 			testModel(t, open(t), seed)
 		}
 	})
