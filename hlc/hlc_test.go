@@ -63,6 +63,36 @@ func TestCounterCarries(t *testing.T) {
 	}
 }
 
+// TestClockAfterRestart: P9. A machine that starts with a broken clock goes on from what its store holds, and one whose
+// clock jumps by ten years follows it forwards and never back.
+func TestClockAfterRestart(t *testing.T) {
+	const year = 365 * 24 * 3600 * 1000
+	const wall = int64(1_700_000_000_000)
+	for _, c := range []struct {
+		name           string
+		stored, at, to int64 // wall times, in milliseconds
+	}{
+		{"at the epoch", wall, 0, wall},
+		{"before the epoch", wall, -10 * year, wall},
+		{"in the year 3000", wall, 1030 * year, 1030 * year},
+		{"back from the year 3000", 1030 * year, wall, 1030 * year},
+		{"ten years later", wall, wall + 10*year, wall + 10*year},
+		{"ten years earlier", wall, wall - 10*year, wall},
+		{"beyond what a timestamp holds", wall, 1 << 60, maxMillis},
+	} {
+		var before, after Clock
+		last := before.Now(c.stored)
+		after.Update(last)
+		first := after.Now(c.at)
+		if first <= last || first.Millis() != c.to {
+			t.Errorf("%s: after %s comes %s", c.name, last, first)
+		}
+		if next := after.Now(c.stored); next != first+1 && c.stored <= c.to {
+			t.Errorf("%s: once the clock is repaired, after %s comes %s", c.name, first, next)
+		}
+	}
+}
+
 // TestText: texts sort as times do, and come back.
 func TestText(t *testing.T) {
 	stamp := rapid.Uint64Range(0, uint64(FromMillis(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).UnixMilli())))
