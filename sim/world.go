@@ -356,9 +356,10 @@ func (m *machine) save() *saved {
 	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone()}
 }
 
-// othersReady reports whether a machine can lose its database: another must be able to give it a copy.
+// othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without
+// damage.
 func (w *World) othersReady(m *machine) bool {
-	return slices.ContainsFunc(w.machines, func(o *machine) bool { return o != m && !o.gone && len(o.claimed) > 0 })
+	return slices.ContainsFunc(w.machines, func(o *machine) bool { return o != m && !o.gone && o.rotten == 0 && len(o.claimed) > 0 })
 }
 
 // connected reports whether a chain of links leads from each machine that is not gone to each other.
