@@ -3,6 +3,7 @@ package crdt
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/rowmesh/rowmesh/hlc"
 )
@@ -282,6 +283,7 @@ func (c *cursor) group(b *Block, schemas Schemas, last groupHead) (groupHead, er
 	if items -= 3; items <= 0 || items%perRow != 0 || head == last {
 		return groupHead{}, c.errorf("a group of %d items where each row has %d", items, perRow)
 	}
+	b.Rows = slices.Grow(b.Rows, items/perRow)
 	for range items / perRow {
 		if err := c.blockRow(b, head, cols); err != nil {
 			return groupHead{}, err

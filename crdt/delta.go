@@ -3,6 +3,7 @@ package crdt
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/rowmesh/rowmesh/hlc"
 )
@@ -206,12 +207,15 @@ func (d *deltaReader) group(schemas Schemas) error {
 		return UnknownSchemaError{SchemaRef(ref)}
 	}
 	cols := schema.Numbering()
+	first := len(d.rows)
 	for items--; items > 0; {
 		n, err := d.row(schema, cols)
 		if err != nil {
 			return err
 		}
-		items -= n
+		if items -= n; len(d.rows) == first+1 && items > 0 {
+			d.rows = slices.Grow(d.rows, items/n) // most rows of a group are alike
+		}
 	}
 	if items < 0 {
 		return d.errorf("the last row of a group runs over its end")
