@@ -17,11 +17,11 @@ import (
 	"github.com/rowmesh/rowmesh/sim"
 )
 
-// Decoders allocate in proportion to their input (P17). A cell takes 56 bytes of memory and as little as one byte on the
-// wire, so rows have a factor of their own.
+// Decoders allocate in proportion to their input (P17). A row takes 120 bytes of memory and a cell 56, and as little as
+// one byte each on the wire, so rows have a factor of their own.
 const (
 	perByte    = 8
-	perRowByte = 80
+	perRowByte = 160
 	anyway     = 64 << 10
 )
 

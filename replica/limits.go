@@ -10,6 +10,9 @@ const (
 	// MaxMessageBytes bounds a body that goes on over several frames, after decompression. It holds a row
 	// of a few values of the greatest size.
 	MaxMessageBytes = 64 << 20
+	// maxControlBytes bounds the body of a message that carries no rows, after decompression: three vectors of 100,000
+	// origins, or the schemas of a block with a thousand tables.
+	maxControlBytes = 8 << 20
 	// maxInflation bounds decompression: no table data worth compressing shrinks further, a bomb does. What does, such as a
 	// value of zeros, is sent as it is.
 	maxInflation = 1000
@@ -19,6 +22,9 @@ const (
 	// maxPushBytes bounds a block that is pushed; a larger one is announced and pulled, so that it never
 	// holds up the small ones behind it.
 	maxPushBytes = 64 << 10
+	// maxBlocksBytes bounds a BLOCKS body, after decompression. A peer sends no more than maxPushBytes and a head at once,
+	// and decoded rows take up to some 200 times their bytes.
+	maxBlocksBytes = 2 * maxPushBytes
 	// maxHeldBlocks and maxHeldBytes bound the blocks held back per origin, out of order or ahead of the
 	// clock. A block that finds no room is dropped: a later pull brings its content.
 	maxHeldBlocks = 1000
@@ -30,8 +36,9 @@ const (
 	// half a megabyte.
 	maxOwnTimes = 1 << 16
 
-	// maxOffered bounds the schemas told on one link that no block has used yet.
-	maxOffered = 4096
+	// maxTold and maxToldBytes bound the schemas told on one link, and in one session, used or not.
+	maxTold      = 4096
+	maxToldBytes = 16 << 20
 
 	// defaultChunkBytes is the size a chunk is filled to: large enough to compress and commit well, small enough
 	// that serving it takes a few milliseconds.

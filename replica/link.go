@@ -32,8 +32,8 @@ type link struct {
 	sent    crdt.Coverage             // what we pushed beyond that, so far unanswered
 	fresh   map[crdt.Origin]struct{}  // heads of ours that we have not told it
 	schemas map[*crdt.Schema]struct{} // told on the control stream
-	offered map[crdt.SchemaRef]*crdt.Schema
-	lagging bool // frames were lost on the way out: push nothing until it has caught up
+	told    told                      // by the other side
+	lagging bool                      // frames were lost on the way out: push nothing until it has caught up
 
 	helloAt     int64 // when we last sent HELLO
 	sentAt      int64 // when we last sent anything on the control stream
@@ -58,7 +58,7 @@ func (r *Replica) LinkUp(now Instant, id LinkID, name string) {
 	l := &link{
 		id: id, name: name, known: crdt.Coverage{}, ahead: map[crdt.Origin]struct{}{}, lacks: map[crdt.Origin]struct{}{},
 		sent: crdt.Coverage{}, fresh: map[crdt.Origin]struct{}{},
-		schemas: map[*crdt.Schema]struct{}{}, offered: map[crdt.SchemaRef]*crdt.Schema{},
+		schemas: map[*crdt.Schema]struct{}{},
 	}
 	r.links = append(r.links, l)
 	r.sendHello(l, false)

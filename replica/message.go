@@ -32,6 +32,17 @@ func frames(t FrameType, body []byte) []Frame {
 	return append(out, f)
 }
 
+// limit returns the most bytes that a message of this type may have, after decompression.
+func (t FrameType) limit() int {
+	switch t {
+	case FrameChunk:
+		return MaxMessageBytes
+	case FrameBlocks:
+		return maxBlocksBytes
+	}
+	return maxControlBytes
+}
+
 // assembler puts the frames of one stream together again.
 type assembler struct {
 	parts map[FrameType][]byte
@@ -41,8 +52,8 @@ type assembler struct {
 func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
 	body = f.Body
 	if part, ok := a.parts[f.Type]; ok || f.More {
-		if len(part)+len(body) > MaxMessageBytes {
-			return nil, false, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, MaxMessageBytes)
+		if limit := f.Type.limit(); len(part)+len(body) > limit {
+			return nil, false, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, limit)
 		}
 		body = append(part, body...)
 	}
@@ -64,6 +75,9 @@ func (f Frame) plain() ([]byte, error) {
 	if f.Zstd {
 		return inflate(f.Type, f.Body)
 	}
+	if limit := f.Type.limit(); len(f.Body) > limit {
+		return nil, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, limit)
+	}
 	return f.Body, nil
 }
 
@@ -72,7 +86,7 @@ func inflate(t FrameType, body []byte) ([]byte, error) {
 	if err := h.Decode(body); err != nil || !h.HasFCS {
 		return nil, fmt.Errorf("%w: %s: a compressed body without its size", ErrFrame, t)
 	}
-	if h.FrameContentSize > MaxMessageBytes || h.FrameContentSize > uint64(maxInflation*len(body)) {
+	if h.FrameContentSize > uint64(t.limit()) || h.FrameContentSize > uint64(maxInflation*len(body)) {
 		return nil, fmt.Errorf("%w: %s: %d bytes would become %d", ErrFrame, t, len(body), h.FrameContentSize)
 	}
 	out, err := zstdDecoder.DecodeAll(body, make([]byte, 0, h.FrameContentSize))

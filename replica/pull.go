@@ -27,7 +27,7 @@ type pull struct {
 	after  *placeBody    // where the stage ends
 	seen   crdt.Coverage // what the server held when it made the last chunk
 	chunks [][]byte      // staged deltas
-	told   map[crdt.SchemaRef]*crdt.Schema
+	told   told
 	bytes  int
 	base   uint64 // chunks staged in earlier sessions
 	credit uint64 // chunks to come before more are asked for
@@ -74,7 +74,7 @@ func (r *Replica) startPull(l *link) {
 	r.session++
 	p := r.pull
 	if p == nil || p.cut == nil || !l.known.Includes(p.seen) {
-		p = &pull{told: map[crdt.SchemaRef]*crdt.Schema{}}
+		p = &pull{}
 	} else {
 		r.stats.SessionsResumed++
 		if p.server != l.origin {
@@ -168,11 +168,9 @@ func (p *pull) stage(c chunkBody) error {
 		return err
 	}
 	for _, enc := range c.Schemas {
-		s, err := crdt.ParseSchema(enc)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrFrame, err)
+		if err := p.told.add(enc); err != nil {
+			return err
 		}
-		p.told[s.Ref()] = s
 	}
 	p.chunks = append(p.chunks, c.Delta)
 	p.bytes += len(c.Delta)
@@ -224,7 +222,7 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 		return nil
 	}
 	r.pull = nil
-	if err := r.learn(offered{known: r.schemas, told: p.told}.used(rows)); err != nil {
+	if err := r.learn(offered{known: r.schemas, told: p.told.schemas}.used(rows)); err != nil {
 		return err
 	}
 	n, err := r.rows.merge(v, rows, false)
@@ -245,7 +243,7 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 // parseStage reads the whole stage before any of it is merged: a session with a fault in it changes
 // nothing.
 func (r *Replica) parseStage(p *pull) (rows []crdt.RowDelta, err error) {
-	schemas := offered{known: r.schemas, told: p.told}
+	schemas := offered{known: r.schemas, told: p.told.schemas}
 	for _, chunk := range p.chunks {
 		part, err := crdt.ParseDelta(string(chunk), schemas)
 		if err != nil {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -159,7 +160,7 @@ func (r *Replica) onBlock(v View, l *link, b heldBlock) error {
 func (r *Replica) mergeBlock(v View, l *link, raw []byte) error {
 	schemas := offered{known: r.schemas}
 	if l != nil {
-		schemas.told = l.offered
+		schemas.told = l.told.schemas
 	}
 	b, err := crdt.ParseBlock(string(raw), schemas)
 	var unknown crdt.UnknownSchemaError
@@ -198,6 +199,7 @@ func (r *Replica) hold(b heldBlock) {
 	if found || len(h.blocks) >= maxHeldBlocks || h.bytes+len(b.raw) > maxHeldBytes {
 		return
 	}
+	b.raw = bytes.Clone(b.raw) // it would keep the whole message it came in
 	h.blocks = slices.Insert(h.blocks, i, b)
 	h.bytes += len(b.raw)
 	r.held[o] = h

@@ -91,6 +91,30 @@ func (r *Replica) learn(schemas []*crdt.Schema) error {
 	return nil
 }
 
+// told is the schemas that a sender has told, used or not.
+type told struct {
+	schemas map[crdt.SchemaRef]*crdt.Schema
+	bytes   int
+}
+
+func (t *told) add(enc []byte) error {
+	s, err := crdt.ParseSchema(enc)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	ref := s.Ref()
+	if t.schemas[ref] == nil {
+		if t.bytes += len(enc); len(t.schemas) == maxTold || t.bytes > maxToldBytes {
+			return fmt.Errorf("%w: more than %d schemas, or %d bytes of them", ErrFrame, maxTold, maxToldBytes)
+		}
+	}
+	if t.schemas == nil {
+		t.schemas = map[crdt.SchemaRef]*crdt.Schema{}
+	}
+	t.schemas[ref] = s
+	return nil
+}
+
 // offered resolves the schemas that a sender has told beside those already known.
 type offered struct {
 	known *schemaSet

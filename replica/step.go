@@ -87,14 +87,9 @@ func (r *Replica) onSchema(l *link, body []byte) error {
 		if err != nil {
 			return err
 		}
-		s, err := crdt.ParseSchema(item)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrFrame, err)
+		if err := l.told.add(item); err != nil {
+			return err
 		}
-		if len(l.offered) >= maxOffered {
-			return fmt.Errorf("%w: more than %d schemas that nothing uses", ErrFrame, maxOffered)
-		}
-		l.offered[s.Ref()] = s
 		body = rest
 	}
 	return nil
