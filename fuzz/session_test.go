@@ -13,10 +13,12 @@ import (
 
 // talker drives one replica with frames, and keeps what it answers.
 type talker struct {
-	t     *testing.T
+	t     testing.TB
+	name  string
 	store replica.Store
 	r     *replica.Replica
 	now   int64
+	in    []replica.Input // for the next step
 	sent  []replica.Frame
 	open  bool
 }
@@ -25,19 +27,19 @@ func (k *talker) Send(_ replica.LinkID, f replica.Frame) { k.sent = append(k.sen
 func (k *talker) CloseLink(replica.LinkID, error)        { k.open = false }
 func (k *talker) Show(replica.Batch)                     {}
 
-func newTalker(t *testing.T, group replica.GroupID) *talker {
-	store, err := dsstore.Open(context.Background(), ds.NewMapDatastore())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &talker{t: t, store: store, now: 1 << 40}
-	if err := store.Read(context.Background(), func(v replica.View) (err error) {
-		k.r, err = replica.New(replica.Config{NewOrigin: crdt.Origin{1, group[0]}, NewGroup: group}, v)
+func newTalker(t testing.TB, group replica.GroupID) *talker {
+	k := &talker{t: t, store: must(dsstore.Open(context.Background(), ds.NewMapDatastore())), now: 1 << 40}
+	k.load(replica.Config{NewOrigin: crdt.Origin{1, group[0]}, NewGroup: group})
+	return k
+}
+
+func (k *talker) load(cfg replica.Config) {
+	if err := k.store.Read(context.Background(), func(v replica.View) (err error) {
+		k.r, err = replica.New(cfg, v)
 		return err
 	}); err != nil {
-		t.Fatal(err)
+		k.t.Fatal(err)
 	}
-	return k
 }
 
 func (k *talker) step(in ...replica.Input) {

@@ -1,14 +1,22 @@
-package crdt_test
+package fuzz
 
 import (
+	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"math"
 	"os"
 	"testing"
 
+	ds "github.com/ipfs/go-datastore"
+
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
+	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/replica/dsstore"
 )
 
 var update = flag.Bool("update", false, "write docs/vectors.json anew")
@@ -26,6 +34,7 @@ func vectors(t *testing.T) (out []vector) {
 	add := func(what, means string, b []byte) { out = append(out, vector{what, means, hex.EncodeToString(b)}) }
 	for _, v := range []crdt.Value{
 		{}, crdt.Integer(0), crdt.Integer(23), crdt.Integer(24), crdt.Integer(-1), crdt.Integer(1<<63 - 1), crdt.Integer(-1 << 63), crdt.Real(1), crdt.Real(149.5), crdt.Real(0.1),
+		crdt.Real(math.Copysign(0, -1)), crdt.Real(math.Inf(-1)), crdt.Real(1 << 20), crdt.Real(1 << 53),
 		crdt.Text(""), crdt.Text("paused"), crdt.Text("a\x00b"), crdt.Text("\xff"), crdt.Blob(nil), crdt.Blob([]byte{1, 2}),
 	} {
 		add("value", v.Kind().String()+" "+v.String(), []byte(v.Encoded()))
@@ -35,10 +44,7 @@ func vectors(t *testing.T) (out []vector) {
 	} {
 		add("key", k.String(), []byte(k.Encoded()))
 	}
-	s, err := crdt.NewSchema("customers", []string{"id"}, []string{"amount", "email", "name", "status"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := customers
 	add("schema", s.String(), crdt.AppendSchema(nil, s))
 	origin, other := crdt.Origin{0x7b, 0x1e}, crdt.Origin{0x01}
 	at := crdt.Stamp{Time: hlc.FromMillis(1_760_000_012_345), Origin: origin}
@@ -61,8 +67,98 @@ func vectors(t *testing.T) (out []vector) {
 	delta.Add(s, s.Ref(), key, mixed)
 	add("delta", "a row with one column of a later transaction", delta.Finish())
 	hash := crdt.Coverage{origin: at.Time, other: birth.Time}.Hash()
+	cols := s.Numbering()
+	for _, r := range []crdt.Row{mixed, crdt.Op{Kind: crdt.OpDelete}.Delta(at, birth)} {
+		add("stored row", "based on "+r.Base().String()+", columns as in the schema, origin numbers are their first bytes: "+r.String(), crdt.AppendRow(nil, r, firstByte{}, cols))
+	}
+	for _, at := range []hlc.Timestamp{1, hlc.FromMillis(1_760_000_012_345) + 0xff, hlc.Max} {
+		add("timestamp", at.String(), binary.BigEndian.AppendUint64(nil, uint64(at)))
+	}
 	add("coverage hash", "two heads: "+crdt.Coverage{origin: at.Time, other: birth.Time}.String(), hash[:])
+	for _, said := range conversation(t) {
+		add("frame", said.from+" sends "+said.frame.String(), replica.AppendFrame(nil, said.frame))
+	}
 	return out
+}
+
+// firstByte numbers origins by their first bytes.
+type firstByte struct{}
+
+func (firstByte) Number(o crdt.Origin) uint64 { return uint64(o[0]) }
+
+// said is one frame of a conversation.
+type said struct {
+	from  string
+	frame replica.Frame
+}
+
+// conversation is what two replicas say to each other, in order, and then what one of them says to a third: A has rows and
+// founds the group, B joins with its first copy and follows, C belongs to another group. It holds every type of frame that
+// is in use.
+func conversation(t testing.TB) (out []said) {
+	a, b, c := speaker(t, "A", 0x0a, 7), speaker(t, "B", 0x0b, 0), speaker(t, "C", 0x0c, 8)
+	write := func(groups ...int64) {
+		d := replica.Drain{Schemas: []*crdt.Schema{customers}}
+		for _, n := range groups {
+			op := crdt.Op{Table: "customers", Key: crdt.MustKey(crdt.Integer(n)), Kind: crdt.OpInsert, Sets: []crdt.Set{{Column: "name", Value: crdt.Text(fmt.Sprint("customer ", n))}}}
+			d.Groups = append(d.Groups, replica.Group{Ops: []crdt.Op{op}})
+		}
+		a.step(replica.Input{Write: &d})
+	}
+	talk := func(x, y *talker) { // for two seconds
+		for range 100 {
+			for _, f := range x.sent {
+				out = append(out, said{x.name, f})
+				y.in = append(y.in, replica.Input{From: 1, Frame: &f})
+			}
+			x.sent = nil
+			x, y = y, x
+			x.step(x.in...)
+			x.in = nil
+		}
+	}
+	for n := range int64(9) {
+		write(n)
+	}
+	a.connect()
+	b.connect()
+	talk(a, b)
+	write(20) // pushed
+	talk(a, b)
+	write(21, 22) // announced, for it is one unit of two blocks
+	talk(a, b)
+	a.step(replica.Input{Down: 1})
+	a.connect()
+	c.connect()
+	talk(a, c)
+	return out
+}
+
+// speaker is a replica that sends chunks of two rows.
+func speaker(t testing.TB, name string, origin, group byte) *talker {
+	k := &talker{t: t, name: name, now: 1_760_000_000_000, store: must(dsstore.Open(context.Background(), ds.NewMapDatastore()))}
+	cfg := replica.Config{NewOrigin: crdt.Origin{origin}, ChunkBytes: 50}
+	if group != 0 {
+		cfg.NewGroup = replica.GroupID{group}
+	}
+	k.load(cfg)
+	return k
+}
+
+// TestConversation: the example conversation says something of every type that is in use.
+func TestConversation(t *testing.T) {
+	seen := map[replica.FrameType]int{}
+	for _, s := range conversation(t) {
+		seen[s.frame.Type]++
+	}
+	for _, kind := range []replica.FrameType{
+		replica.FrameHello, replica.FramePull, replica.FrameChunk, replica.FrameDone, replica.FrameHeads, replica.FrameReject,
+		replica.FrameSchema, replica.FrameAnnounce, replica.FrameBlocks, replica.FrameCredit,
+	} {
+		if seen[kind] == 0 {
+			t.Errorf("no %s in %v", kind, seen)
+		}
+	}
 }
 
 // TestVectors: M3-20, P24. The encodings are those of docs/vectors.json, byte for byte: peers of different versions
