@@ -54,12 +54,12 @@ func TestDenseRows(t *testing.T) {
 		}
 		delta := d.Finish()
 		bounded(t, len(block), perRowByte, func() {
-			if b, err := crdt.ParseBlock(string(block), anySchema{}); err != nil || len(b.Rows) != n+1 {
+			if b, err := crdt.ParseBlock(string(block), both{}); err != nil || len(b.Rows) != n+1 {
 				t.Errorf("a block of %d rows: %v", n, err)
 			}
 		})
 		bounded(t, len(delta), perRowByte, func() {
-			if rows, err := crdt.ParseDelta(string(delta), anySchema{}); err != nil || len(rows) != n {
+			if rows, err := crdt.ParseDelta(string(delta), both{}); err != nil || len(rows) != n {
 				t.Errorf("a delta of %d rows: %v", n, err)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"runtime"
 	"testing"
@@ -105,22 +106,74 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// anySchema gives every short name the same schema.
-type anySchema struct{}
+// wide has more columns than fit into a number.
+var wide = must(crdt.NewSchema("wide", []string{"id"}, manyNames(90)))
 
-func (anySchema) Schema(crdt.SchemaRef) *crdt.Schema { return customers }
+func manyNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("c", i))
+	}
+	return names
+}
+
+// wideRef is a short name of one byte, which the search finds more often than a hash.
+const wideRef crdt.SchemaRef = 5
+
+func refOf(s *crdt.Schema) crdt.SchemaRef {
+	if s == wide {
+		return wideRef
+	}
+	return customersRef
+}
+
+var customersRef = customers.Ref()
+
+// both knows the two schemas.
+type both struct{}
+
+func (both) Schema(r crdt.SchemaRef) *crdt.Schema {
+	switch r {
+	case wideRef:
+		return wide
+	case customersRef:
+		return customers
+	}
+	return nil
+}
+
+func deltaOf(rows []crdt.RowDelta) []byte {
+	var d crdt.DeltaBuilder
+	for _, r := range rows {
+		d.Add(r.Schema, refOf(r.Schema), r.Key, r.Row)
+	}
+	return d.Finish()
+}
+
+// wideRow is a row with a column of each of the mask's two forms.
+func wideRow(kind crdt.OpKind, at crdt.Stamp, columns ...string) crdt.RowDelta {
+	op := crdt.Op{Kind: kind}
+	for _, c := range columns {
+		op.Sets = append(op.Sets, crdt.Set{Column: c, Value: crdt.Integer(1)})
+	}
+	return crdt.RowDelta{Schema: wide, Key: crdt.MustKey(crdt.Integer(1)), Row: op.Delta(at, crdt.Stamp{})}
+}
 
 func FuzzBlock(f *testing.F) {
 	seed(f, "block")
+	at := crdt.Stamp{Time: 1 << 40, Origin: writer}
+	f.Add(crdt.AppendBlock(nil, &crdt.Block{Stamp: at, Rows: []crdt.RowDelta{wideRow(crdt.OpInsert, at, "c1", "c2"), wideRow(crdt.OpUpdate, at, "c7", "c88"), wideRow(crdt.OpDelete, at)}}, refOf))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, len(b), perRowByte, func() {
-			block, err := crdt.ParseBlock(string(b), anySchema{})
+			block, err := crdt.ParseBlock(string(b), both{})
 			head, prev, headErr := crdt.ParseBlockHead(string(b))
 			if err != nil {
 				return
 			}
 			if headErr != nil || head != block.Stamp || prev != block.Prev {
 				t.Errorf("the head of %x is %s after %s, %v", b, head, prev, headErr)
+			}
+			if again := crdt.AppendBlock(nil, block, refOf); !bytes.Equal(again, b) {
+				t.Errorf("%x is encoded again as %x", b, again)
 			}
 			for _, d := range block.Rows {
 				if m := d.Row.Merge(d.Row); !m.Equal(d.Row) {
@@ -133,11 +186,17 @@ func FuzzBlock(f *testing.F) {
 
 func FuzzDelta(f *testing.F) {
 	seed(f, "delta")
+	at := crdt.Stamp{Time: 1 << 40, Origin: writer}
+	f.Add(deltaOf([]crdt.RowDelta{wideRow(crdt.OpInsert, at, "c1", "c2"), wideRow(crdt.OpReplace, at, "c7", "c88"), wideRow(crdt.OpDelete, at)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, len(b), perRowByte, func() {
-			rows, err := crdt.ParseDelta(string(b), anySchema{})
+			rows, err := crdt.ParseDelta(string(b), both{})
 			if err != nil {
 				return
+			}
+			again := deltaOf(rows)
+			if back, err := crdt.ParseDelta(string(again), both{}); err != nil || !bytes.Equal(deltaOf(back), again) {
+				t.Errorf("%x is encoded again as %x, and that is not stable: %v", b, again, err)
 			}
 			for _, d := range rows {
 				if m := d.Row.Merge(crdt.Row{}); !m.Equal(d.Row) {
@@ -159,15 +218,17 @@ func FuzzStoredRow(f *testing.F) {
 	base := crdt.Stamp{Time: 1 << 40, Origin: crdt.Origin{1}}
 	cols := customers.Numbering()
 	for _, op := range []crdt.Op{{Kind: crdt.OpDelete}, {Kind: crdt.OpReplace, Sets: []crdt.Set{{Column: "name", Value: crdt.Text("Ada")}}}} {
-		f.Add(crdt.AppendRow(nil, op.Delta(base, crdt.Stamp{Time: 9, Origin: crdt.Origin{2}}), someOrigins{}, cols))
+		f.Add(uint64(base.Time), crdt.AppendRow(nil, op.Delta(base, crdt.Stamp{Time: 9, Origin: crdt.Origin{2}}), someOrigins{}, cols))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Add(uint64(hlc.Max), []byte{0x05, 0x02, 0x20})
+	f.Fuzz(func(t *testing.T, time uint64, b []byte) {
+		base := crdt.Stamp{Time: hlc.Timestamp(time) & hlc.Max, Origin: base.Origin}
 		bounded(t, len(b), perRowByte, func() {
 			row, err := crdt.ParseRow(base, string(b), someOrigins{}, cols)
 			if err != nil {
 				return
 			}
-			if again := crdt.AppendRow(nil, row, someOrigins{}, cols); row.Base() == base && !bytes.Equal(again, b) {
+			if again := crdt.AppendRow(nil, row, someOrigins{}, cols); row.Base() != base || !bytes.Equal(again, b) {
 				t.Errorf("%x is encoded again as %x", b, again)
 			}
 		})
@@ -177,36 +238,44 @@ func FuzzStoredRow(f *testing.F) {
 func FuzzFrame(f *testing.F) {
 	f.Add(replica.AppendFrame(nil, replica.Frame{Type: replica.FrameHello, Critical: true, Body: []byte{0xa0}}))
 	f.Add([]byte{0x0e, 0xff, 0xff, 0xff, 0x7f})
+	seed(f, "frame")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := bufio.NewReaderSize(bytes.NewReader(b), 16)
-		for {
-			read := 0
-			frame, err := replica.ReadFrame(r, func(n int) error {
-				if read = n; n > len(b) {
-					return os.ErrInvalid // the caller's accounting: it would wait for more than there is
-				}
-				return nil
-			})
-			if err != nil {
-				return
-			}
-			if len(frame.Body) != read {
-				t.Errorf("%d bytes were announced, %d came", read, len(frame.Body))
-			}
-			again, err := replica.ReadFrame(bufio.NewReader(bytes.NewReader(replica.AppendFrame(nil, frame))), nil)
-			if err != nil || again.Type != frame.Type || !bytes.Equal(again.Body, frame.Body) {
-				t.Errorf("%v comes back as %v, %v", frame, again, err)
-			}
-		}
+		bounded(t, len(b), perByte, func() { readFrames(t, b) })
 	})
+}
+
+// readFrames reads all frames of a stream.
+func readFrames(t *testing.T, b []byte) {
+	r := bufio.NewReaderSize(bytes.NewReader(b), 16)
+	for {
+		read := 0
+		frame, err := replica.ReadFrame(r, func(n int) error {
+			if read = n; n > len(b) {
+				return os.ErrInvalid // the caller's accounting: it would wait for more than there is
+			}
+			return nil
+		})
+		if err != nil {
+			return
+		}
+		if len(frame.Body) != read {
+			t.Errorf("%d bytes were announced, %d came", read, len(frame.Body))
+		}
+		again, err := replica.ReadFrame(bufio.NewReader(bytes.NewReader(replica.AppendFrame(nil, frame))), nil)
+		if err != nil || again.Type != frame.Type || !bytes.Equal(again.Body, frame.Body) {
+			t.Errorf("%v comes back as %v, %v", frame, again, err)
+		}
+	}
 }
 
 func FuzzTimestamp(f *testing.F) {
 	f.Add(hlc.FromMillis(1_700_000_000_000).String())
 	f.Fuzz(func(t *testing.T, s string) {
-		if at, err := hlc.Parse(s); err == nil && at.String() != s {
-			t.Errorf("%q is read as %s", s, at)
-		}
+		bounded(t, len(s), perByte, func() {
+			if at, err := hlc.Parse(s); err == nil && at.String() != s {
+				t.Errorf("%q is read as %s", s, at)
+			}
+		})
 	})
 }
 
@@ -214,10 +283,15 @@ func FuzzURI(f *testing.F) {
 	f.Add("file:app.db?node=secondary&connect=tcp://10.0.0.1:7070&hub=0&mode=rw")
 	f.Add("file:/a%20b?_pragma=x&tables=a,b")
 	f.Fuzz(func(t *testing.T, s string) {
-		c, rest, err := rowmesh.ParseURI(s)
-		if err == nil && (c.Path == "" || rest == "") {
-			t.Errorf("%q names no file: %+v, %q", s, c, rest)
-		}
+		bounded(t, len(s), perRowByte, func() {
+			c, rest, err := rowmesh.ParseURI(s)
+			if err == nil && (c.Path == "" || rest == "") {
+				t.Errorf("%q names no file: %+v, %q", s, c, rest)
+			}
+			if again, same, err2 := rowmesh.ParseURI(rest); err == nil && (err2 != nil || again.Path != c.Path || same != rest) {
+				t.Errorf("%q leaves %q for SQLite, which names %q: %v", s, rest, again.Path, err2)
+			}
+		})
 	})
 }
 

@@ -1,7 +1,10 @@
 package fuzz
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"io"
 	"testing"
 
 	ds "github.com/ipfs/go-datastore"
@@ -54,46 +57,116 @@ func (k *talker) connect() {
 	k.step(replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "fuzz"}})
 }
 
-// FuzzPeer is a hostile peer: it sends frames of any type with any body, in any state. The replica never panics and its
-// store never fails; the peer may lose its link, and nothing that it sent is half applied.
-func FuzzPeer(f *testing.F) {
-	honest := newTalker(&testing.T{}, replica.GroupID{7})
-	honest.connect()
-	schemas := []*crdt.Schema{customers}
-	op := crdt.Op{Table: "customers", Key: crdt.MustKey(crdt.Text("k")), Kind: crdt.OpInsert, Sets: []crdt.Set{{Column: "name", Value: crdt.Text("Ada")}}}
-	honest.step(replica.Input{Write: &replica.Drain{Schemas: schemas, Groups: []replica.Group{{Ops: []crdt.Op{op}}}}})
-	var session []byte
-	for _, frame := range honest.sent {
-		session = append(session, byte(frame.Type), byte(len(frame.Body)))
-		session = append(session, frame.Body...)
-	}
-	f.Add(session)
-	hello := honest.sent[0]
-	f.Add(append([]byte{byte(replica.FrameHello), byte(len(hello.Body))}, hello.Body...))
-	for t := replica.FrameHello; t <= replica.FrameCredit; t++ {
-		f.Add(append(append([]byte{byte(replica.FrameHello), byte(len(hello.Body))}, hello.Body...), byte(t), 1, 0xa0))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		k := newTalker(t, replica.GroupID{7})
-		k.connect()
-		for len(b) >= 2 && k.open {
-			n := min(int(b[1]), len(b)-2)
-			frame := replica.Frame{Type: replica.FrameType(b[0] & 0x1f), Critical: b[0]&0x20 != 0, More: b[0]&0x40 != 0, Zstd: b[0]&0x80 != 0, Body: b[2 : 2+n]}
-			b = b[2+n:]
-			k.step(replica.Input{From: 1, Frame: &frame})
-		}
-		st := k.r.Status()
-		if !k.open && len(st.Links) > 0 {
-			t.Error("a link that was closed is still there")
-		}
-		if err := k.store.Read(context.Background(), func(v replica.View) error {
-			state, err := v.Load()
-			if err == nil && state.Coverage.String() != st.Coverage.String() {
-				t.Errorf("it claims %s, and its store %s", st.Coverage, state.Coverage)
+// hear plays the part of a connection: it gives a replica the frames of a stream until one ends the link.
+func (k *talker) hear(stream []byte) {
+	r := bufio.NewReader(bytes.NewReader(stream))
+	for k.open {
+		f, err := replica.ReadFrame(r, func(n int) error {
+			if n > len(stream) {
+				return io.ErrUnexpectedEOF
 			}
-			return err
-		}); err != nil {
-			t.Error(err)
+			return nil
+		})
+		if err != nil {
+			return
 		}
+		k.take(f)
+	}
+}
+
+// sound checks what must hold whatever a peer did: a closed link is forgotten, and the store claims what the replica does.
+func (k *talker) sound() {
+	st := k.r.Status()
+	if !k.open && len(st.Links) > 0 {
+		k.t.Error("a link that was closed is still there")
+	}
+	if err := k.store.Read(context.Background(), func(v replica.View) error {
+		state, err := v.Load()
+		if err == nil && state.Coverage.String() != st.Coverage.String() {
+			k.t.Errorf("it claims %s, and its store %s", st.Coverage, state.Coverage)
+		}
+		return err
+	}); err != nil {
+		k.t.Error(err)
+	}
+}
+
+// listener is a replica that a fuzz target talks to: the founder of a group, or one that asks to join.
+func listener(t testing.TB, joins bool) *talker {
+	group := replica.GroupID{7}
+	if joins {
+		group = replica.GroupID{}
+	}
+	k := newTalker(t, group)
+	k.now = 1_760_000_000_000
+	k.connect()
+	return k
+}
+
+// FuzzPeer is a hostile peer: it sends a stream of frames of any type with any body, in any state. The replica never
+// panics and its store never fails; the peer may lose its link, and nothing that it sent is half applied.
+func FuzzPeer(f *testing.F) {
+	streams := map[string][]byte{}
+	for _, s := range conversation(f) {
+		streams[s.from] = replica.AppendFrame(streams[s.from], s.frame)
+		f.Add(s.from == "A", streams[s.from])
+	}
+	hello := streams["A"][:bytes.IndexByte(streams["A"], byte(replica.FrameChunk))]
+	for t := replica.FrameHello; t <= replica.FrameCredit; t++ {
+		f.Add(true, append(bytes.Clone(hello), byte(t), 1, 0xa0))
+	}
+	f.Fuzz(func(t *testing.T, joins bool, stream []byte) {
+		k := listener(t, joins)
+		k.hear(stream)
+		k.sound()
+	})
+}
+
+// FuzzBody gives a replica in the middle of a session one frame of any type with any body. What it allocates is bounded
+// (P17); what a compressed body may become is the matter of TestBombs.
+func FuzzBody(f *testing.F) {
+	var before []replica.Frame
+	for _, s := range conversation(f) {
+		f.Add(byte(s.frame.Type), s.frame.Body)
+		if s.from == "A" && len(before) < 3 {
+			before = append(before, s.frame)
+		}
+	}
+	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
+		k := listener(t, true)
+		for _, frame := range before {
+			k.take(frame)
+		}
+		if !k.r.Status().Pulling {
+			t.Fatal("it is not in a session")
+		}
+		frame := replica.Frame{Type: replica.FrameType(kind & 0x1f), Critical: kind&0x20 != 0, More: kind&0x40 != 0, Body: body}
+		bounded(t, len(body), 2*perRowByte, func() { k.take(frame) })
+		k.sound()
+	})
+}
+
+// FuzzStates sends valid frames in the wrong state: those of an honest conversation, of either side and in any order, any
+// number of times, with the link lost in between.
+func FuzzStates(f *testing.F) {
+	said := conversation(f)
+	all := make([]byte, len(said))
+	for i := range all {
+		all[i] = byte(i)
+	}
+	f.Add(true, all)
+	f.Add(false, all)
+	f.Add(true, []byte{0, 3, 5, 6, 5, 255, 0, 7, 8, 11, 14, 15, 15})
+	f.Fuzz(func(t *testing.T, joins bool, order []byte) {
+		k := listener(t, joins)
+		for _, b := range order {
+			if i := int(b); i < len(said) && k.open {
+				k.take(said[i].frame)
+				continue
+			}
+			k.step(replica.Input{Down: 1})
+			k.connect()
+		}
+		k.sound()
 	})
 }
