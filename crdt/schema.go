@@ -56,6 +56,11 @@ func (s *Schema) check() error {
 			return fmt.Errorf("%w: table %q: columns %q and %q are equal or out of order", ErrSchema, s.Table, s.Columns[i-1], s.Columns[i])
 		}
 	}
+	for i, name := range s.Key {
+		if _, other := s.Index(name); other || slices.Contains(s.Key[:i], name) {
+			return fmt.Errorf("%w: table %q has the column %q twice", ErrSchema, s.Table, name)
+		}
+	}
 	s.cols = NewColumns(s.Columns)
 	return nil
 }

@@ -193,3 +193,25 @@ func TestHeldBlocksAlone(t *testing.T) {
 		t.Errorf("400 held blocks of some 50 bytes keep %d bytes", grown)
 	}
 }
+
+// TestTooManyColumns: P17. Schemas that are each in order, but together make a table of more columns than there may be, end
+// the link of the peer that tells the last one, and do not end the replica.
+func TestTooManyColumns(t *testing.T) {
+	k := greeted(t)
+	for i := range hlc.Timestamp(2) {
+		var names []string
+		for n := range 1500 {
+			names = append(names, fmt.Sprintf("c%d_%d", i, n))
+		}
+		s := must(crdt.NewSchema("t", []string{"k"}, names))
+		at := crdt.Stamp{Time: 100 * (i + 1), Origin: writer}
+		row := crdt.Op{Kind: crdt.OpInsert}.Delta(at, crdt.Stamp{})
+		b := &crdt.Block{Stamp: at, Prev: 100 * i, Rows: []crdt.RowDelta{{Schema: s, Key: crdt.MustKey(crdt.Integer(1)), Row: row}}}
+		k.take(replica.Frame{Type: replica.FrameSchema, Body: item(crdt.AppendSchema(nil, s))})
+		k.take(replica.Frame{Type: replica.FrameBlocks, Body: item(crdt.AppendBlock(nil, b, (*crdt.Schema).Ref))})
+		if k.open != (i == 0) {
+			t.Errorf("after schema %d the link is open: %v", i+1, k.open)
+		}
+	}
+	k.sound()
+}

@@ -24,52 +24,56 @@ func (s *schemaSet) Schema(ref crdt.SchemaRef) *crdt.Schema { return s.byRef[ref
 
 func (s *schemaSet) ref(schema *crdt.Schema) crdt.SchemaRef { return s.refs[schema] }
 
-// schemaConflictError reports that a table is known with another key.
-type schemaConflictError struct{ here, there *crdt.Schema }
+// schemaConflictError reports that a schema cannot stand beside those that are known.
+type schemaConflictError struct{ text string }
 
-func (e *schemaConflictError) Error() string {
-	return fmt.Sprintf("replica: table %q has the key %q here and %q there: rename or untrack one of the two tables",
-		e.here.Table, e.here.Key, e.there.Key)
+func (e *schemaConflictError) Error() string { return "replica: " + e.text }
+
+func conflictf(format string, args ...any) error {
+	return &schemaConflictError{fmt.Sprintf(format, args...)}
 }
 
-// check reports whether the schema agrees with what is known of its table.
+// check reports whether the schema agrees with what is known of its table, and its short name with all names.
 func (s *schemaSet) check(schema *crdt.Schema) error {
 	if cur := s.current[schema.Table]; cur != nil && !slices.Equal(cur.Key, schema.Key) {
-		return &schemaConflictError{cur, schema}
+		return conflictf("table %q has the key %q here and %q there: rename or untrack one of the two tables", cur.Table, cur.Key, schema.Key)
 	}
 	if known := s.byRef[schema.Ref()]; known != nil && !known.Equal(schema) {
-		return fmt.Errorf("replica: the definitions %s and %s have the same short name: add a column to one of the tables", known, schema)
+		return conflictf("the definitions %s and %s have the same short name: add a column to one of the tables", known, schema)
 	}
 	return nil
 }
 
-// add makes a checked schema known and returns those that were new: itself and the union of its table.
-func (s *schemaSet) add(schema *crdt.Schema) ([]*crdt.Schema, error) {
-	if err := s.check(schema); err != nil {
-		return nil, err
-	}
-	var added []*crdt.Schema
-	enter := func(n *crdt.Schema) *crdt.Schema {
-		ref := n.Ref()
-		if known := s.byRef[ref]; known != nil {
-			return known
-		}
-		s.byRef[ref], s.refs[n] = n, ref
-		added = append(added, n)
-		return n
-	}
-	schema = enter(schema)
+// union returns the schema with the columns of all schemas of its table.
+func (s *schemaSet) union(schema *crdt.Schema) (*crdt.Schema, error) {
 	cur := s.current[schema.Table]
 	if cur == nil {
-		s.current[schema.Table] = schema
-		return added, nil
+		return schema, nil
 	}
 	union, err := cur.With(schema.Columns)
 	if err != nil {
+		return nil, conflictf("the columns that peers have given to one table do not fit together: %v; untrack the table and track it under another name", err)
+	}
+	return union, s.check(union)
+}
+
+// add makes a schema known, or nothing where it conflicts, and returns those that were new: itself and the union of its
+// table.
+func (s *schemaSet) add(schema *crdt.Schema) (added []*crdt.Schema, err error) {
+	if err := s.check(schema); err != nil {
 		return nil, err
 	}
-	if union != cur {
-		s.current[schema.Table] = enter(union)
+	union, err := s.union(schema)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range []*crdt.Schema{schema, union} {
+		ref := n.Ref()
+		if s.byRef[ref] == nil {
+			s.byRef[ref], s.refs[n] = n, ref
+			added = append(added, n)
+		}
+		s.current[schema.Table] = s.byRef[ref]
 	}
 	return added, nil
 }
