@@ -215,3 +215,32 @@ func TestTooManyColumns(t *testing.T) {
 	}
 	k.sound()
 }
+
+// TestSameShortName: M3-3. Two tables whose schemas have the same short name are not taken for one: the second ends the link.
+func TestSameShortName(t *testing.T) {
+	byRef := map[crdt.SchemaRef]*crdt.Schema{}
+	var first, second *crdt.Schema
+	for i := 0; first == nil; i++ {
+		second = must(crdt.NewSchema(fmt.Sprint("t", i), []string{"k"}, []string{"a"}))
+		ref := second.Ref()
+		first, byRef[ref] = byRef[ref], second
+	}
+	k := greeted(t)
+	for _, s := range []*crdt.Schema{first, second} {
+		k.take(replica.Frame{Type: replica.FrameSchema, Body: item(crdt.AppendSchema(nil, s))})
+	}
+	if k.open {
+		t.Errorf("%s and %s have one short name, and neither was used yet: the link is open", first, second)
+	}
+	k = greeted(t)
+	for i, s := range []*crdt.Schema{first, second} {
+		at := crdt.Stamp{Time: 100 * hlc.Timestamp(i+1), Origin: writer}
+		row := crdt.Op{Kind: crdt.OpInsert}.Delta(at, crdt.Stamp{})
+		b := &crdt.Block{Stamp: at, Prev: at.Time - 100, Rows: []crdt.RowDelta{{Schema: s, Key: crdt.MustKey(crdt.Integer(int64(i))), Row: row}}}
+		k.take(replica.Frame{Type: replica.FrameSchema, Body: item(crdt.AppendSchema(nil, s))})
+		k.take(replica.Frame{Type: replica.FrameBlocks, Body: item(crdt.AppendBlock(nil, b, (*crdt.Schema).Ref))})
+	}
+	if k.open || k.r.Status().Coverage[writer] != 100 {
+		t.Errorf("%s and %s have one short name; open=%v, claimed is %s", first, second, k.open, k.r.Status().Coverage)
+	}
+}

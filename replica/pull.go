@@ -138,7 +138,7 @@ func (r *Replica) onChunk(l *link, body []byte) error {
 		}
 		return nil
 	}
-	if err := p.stage(c); err != nil {
+	if err := p.stage(c, r.schemas); err != nil {
 		return err
 	}
 	p.movedAt = r.now.Mono
@@ -149,7 +149,7 @@ func (r *Replica) onChunk(l *link, body []byte) error {
 	return nil
 }
 
-func (p *pull) stage(c chunkBody) error {
+func (p *pull) stage(c chunkBody, known *schemaSet) error {
 	if p.cut == nil {
 		cut, err := c.Cut.coverage()
 		if err != nil {
@@ -168,7 +168,7 @@ func (p *pull) stage(c chunkBody) error {
 		return err
 	}
 	for _, enc := range c.Schemas {
-		if err := p.told.add(enc); err != nil {
+		if err := p.told.add(enc, known); err != nil {
 			return err
 		}
 	}

@@ -101,13 +101,21 @@ type told struct {
 	bytes   int
 }
 
-func (t *told) add(enc []byte) error {
+// add takes in a schema that does not conflict with the known ones. A short name that already stands for another schema
+// must be noticed here: what comes under it later would be read as rows of the wrong table.
+func (t *told) add(enc []byte, known *schemaSet) error {
 	s, err := crdt.ParseSchema(enc)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFrame, err)
 	}
+	if err := known.check(s); err != nil {
+		return err
+	}
 	ref := s.Ref()
-	if t.schemas[ref] == nil {
+	switch before := t.schemas[ref]; {
+	case before != nil && !before.Equal(s):
+		return conflictf("the definitions %s and %s have the same short name: add a column to one of the tables", before, s)
+	case before == nil:
 		if t.bytes += len(enc); len(t.schemas) == maxTold || t.bytes > maxToldBytes {
 			return fmt.Errorf("%w: more than %d schemas, or %d bytes of them", ErrFrame, maxTold, maxToldBytes)
 		}

@@ -87,7 +87,7 @@ func (r *Replica) onSchema(l *link, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := l.told.add(item); err != nil {
+		if err := l.told.add(item, r.schemas); err != nil {
 			return err
 		}
 		body = rest
