@@ -29,8 +29,8 @@ vuln:
 
 # Each fuzz target for FUZZTIME. The saved inputs run with every go test.
 fuzz:
-	@for f in $$(grep -ho 'func Fuzz[A-Za-z]*' fuzz/*_test.go | cut -c6-); do \
-		echo "== $$f"; go test ./fuzz -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done
+	@grep -ro --include='*_test.go' 'func Fuzz[A-Za-z]*' fuzz | sed 's|/[^/]*:func | |' | while read -r dir f; do \
+		echo "== $$f"; go test ./$$dir -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done
 
 # SEEDS simulated groups, from a first seed that is new every day.
 sim:
