@@ -170,6 +170,8 @@ func TestKnownShapes(t *testing.T) {
 		{"a delete beats a later update that did not know of it", []Row{insert(at(1, 1)), del(at(2, 2), at(1, 1)), update(at(3, 1), "a")}, false},
 		{"an update of a row whose insert has not come", []Row{update(at(2, 1), "a")}, false},
 		{"G2: a late update where the tomb was forgotten", []Row{update(at(50, 1), "a")}, false},
+		{"G3: a late insert of a row that was deleted, where the tomb is kept", []Row{insert(at(1, 1)), del(at(2, 2), at(1, 1)), insert(at(1, 3))}, false},
+		{"G3: the same where the tomb was forgotten: it comes back, which is why nobody forgets a tomb that somebody may lack", []Row{insert(at(1, 3))}, true},
 		{"G1: an insert after the forgotten delete", []Row{insert(at(50, 1)), del(at(2, 2), at(1, 1))}, true},
 	} {
 		var first Row
@@ -192,6 +194,13 @@ func TestKnownShapes(t *testing.T) {
 	late := update(at(50, 1), "a")
 	if x, y := late, del(at(2, 2), at(1, 1)).Merge(late); x.Alive() || y.Alive() {
 		t.Errorf("G4: %s and %s", x, y)
+	}
+	// The columns of a row that was put twice at once are all of one put, and updates of the life before are gone.
+	again := insert(at(1, 1)).Merge(update(at(3, 1), "a")).Merge(del(at(4, 2), at(1, 1))).Merge(insert(at(5, 3))).Merge(update(at(2, 2), "b"))
+	for _, c := range again.Cells {
+		if c.Stamp != at(5, 3) || len(again.Cells) != 3 {
+			t.Errorf("put, deleted and put again it is %s", again)
+		}
 	}
 	tie := insert(at(1, 1)).Merge(update(at(2, 1), "a")).Merge(update(at(2, 2), "a"))
 	if c, _ := tie.Cell("a"); c.Stamp != at(2, 2) {
