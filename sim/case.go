@@ -19,6 +19,7 @@ type Case struct {
 	Late     []int    // machines that are started by an action, not at the beginning
 	Hub      bool     // machine 0 is a hub
 	Disk     bool     // machines keep their replicas on simulated disks, not in memory
+	SQL      bool     // machines keep their replicas in databases, whose tables programs write
 	Links    [][2]int // who is connected with whom
 	Chunk    int      // bytes to which chunks of a session are filled; 0: the product's own
 	Cache    int      // rows in the cache; 0: the product's own
@@ -26,6 +27,17 @@ type Case struct {
 	Rates    Rates    // by which the fates of messages are drawn; zero: only those listed
 	Actions  []Action // in order of time
 	Fates    map[Message]Fate
+}
+
+// Store is what machines keep their replicas on.
+func (c *Case) Store() Store {
+	switch {
+	case c.SQL:
+		return StoreSQL
+	case c.Disk:
+		return StoreDisk
+	}
+	return StoreMemory
 }
 
 // Action is one thing that happens at a moment.
@@ -123,6 +135,9 @@ func (c *Case) String() string {
 	}
 	if c.Disk {
 		b.WriteString("disk\n")
+	}
+	if c.SQL {
+		b.WriteString("sql\n")
 	}
 	for _, l := range c.Links {
 		fmt.Fprintf(&b, "link %d %d\n", l[0], l[1])
@@ -227,6 +242,8 @@ func (c *Case) parseLine(t string) error {
 		c.Hub = true
 	case word == "disk":
 		c.Disk = true
+	case word == "sql":
+		c.SQL = true
 	case word == "link":
 		var l [2]int
 		if _, err := fmt.Sscanf(rest, "%d %d", &l[0], &l[1]); err != nil {

@@ -14,14 +14,20 @@ import (
 // are in run.go.
 
 // committed looks at a batch that has just become durable, before anything of it is sent.
-func (w *World) committed(m *machine, b replica.Batch, own [][]crdt.Op) {
+func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 	m.doubt = nil
 	if !b.Origin.IsZero() {
 		m.copied = false
 	}
-	if b.IsZero() {
-		return
+	if !b.IsZero() {
+		w.took(m, b, own)
 	}
+	if m.sql() != nil {
+		w.checkShown(m)
+	}
+}
+
+func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	w.stats.Commits++
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
@@ -50,13 +56,15 @@ func (w *World) shows(m *machine, b replica.Batch) {
 	}
 }
 
-// wrote tells the oracle of the local transactions in a batch, and checks their stamps. Those of one drain
-// follow each other without a gap, because they have one wall time.
-func (w *World) wrote(m *machine, b replica.Batch, own [][]crdt.Op) {
-	for i, ops := range own {
-		s := crdt.Stamp{Origin: m.writer, Time: b.Heads[m.writer] - hlc.Timestamp(len(own)-1-i)}
+// wrote tells the oracle of the local transactions in a batch, and checks their stamps.
+func (w *World) wrote(m *machine, b replica.Batch, own []stamped) {
+	if n := len(own); n > 0 && own[n-1].at != b.Heads[m.writer] {
+		w.violate("P9", "%s: its transaction should be stamped %s and is %s", m.name(), own[n-1].at, b.Heads[m.writer])
+	}
+	for _, t := range own {
+		s := crdt.Stamp{Origin: m.writer, Time: t.at}
 		w.stats.Txns++
-		if err := w.oracle.add(s, ops); err != nil {
+		if err := w.oracle.add(s, t.ops); err != nil {
 			w.violate("P9", "%s: %v", m.name(), err)
 		}
 		if m.claimed.Max() >= s.Time {

@@ -104,21 +104,21 @@ func (d *Disk) Rot(n int64) bool {
 // trouble lets an armed fault happen where its operation has come.
 func (d *Disk) trouble(writes bool) error {
 	if d.stopped {
-		return errStopped
+		return ErrStopped
 	}
 	if d.StopAfter > 0 {
 		if d.StopAfter--; d.StopAfter == 0 {
 			d.stopped = true
-			return errStopped
+			return ErrStopped
 		}
 	}
 	if d.FailAfter > 0 {
 		if d.FailAfter--; d.FailAfter == 0 {
-			return errIO
+			return ErrIO
 		}
 	}
 	if d.Full && writes {
-		return errFull
+		return ErrFull
 	}
 	return nil
 }
@@ -167,7 +167,7 @@ func (d *Disk) Sync(context.Context, ds.Key) error {
 // Get reads a record.
 func (d *Disk) Get(_ context.Context, k ds.Key) ([]byte, error) {
 	if d.stopped {
-		return nil, errStopped
+		return nil, ErrStopped
 	}
 	v, ok := d.image[k.String()]
 	if !ok {
@@ -190,7 +190,7 @@ func (d *Disk) GetSize(ctx context.Context, k ds.Key) (int, error) {
 // Query reads the records below a prefix, in order of their keys.
 func (d *Disk) Query(_ context.Context, q query.Query) (query.Results, error) {
 	if d.stopped {
-		return nil, errStopped
+		return nil, ErrStopped
 	}
 	prefix := strings.TrimSuffix(q.Prefix, "/") + "/"
 	i, _ := slices.BinarySearch(d.keys, prefix)

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
 	"github.com/rowmesh/rowmesh/replica"
 	"github.com/rowmesh/rowmesh/replica/dsstore"
 )
@@ -41,10 +42,18 @@ type machine struct {
 
 	rows    map[replica.RowKey]crdt.Row // as committed; what a reader would see
 	claimed crdt.Coverage               // as committed
-	writing [][]crdt.Op                 // the local transaction on its way
+	writing []replica.Group             // the local transactions on their way
 	doubt   *replica.Batch              // a commit whose outcome is unknown
-	unsure  [][]crdt.Op                 // the local transaction in it
+	unsure  []stamped                   // the local transactions in it
 	counted replica.Counters            // of them, those turned into marks
+
+	// With SQL only.
+	unseen   bool          // a program wrote, and the replica has not looked yet
+	replaced bool          // another database was put in the place of the machine's own
+	after    hlc.Timestamp // which own stamps must exceed
+	touched  bool          // a program wrote since the last capture
+	shape    shape         // of the tables at the last commit
+	added    []string      // columns since the last capture
 }
 
 // saved is a medium set aside, with what was committed on it.
@@ -52,6 +61,13 @@ type saved struct {
 	medium  Medium
 	rows    map[replica.RowKey]crdt.Row
 	claimed crdt.Coverage
+	shape   shape
+}
+
+// stamped is a local transaction with its stamp.
+type stamped struct {
+	at  hlc.Timestamp
+	ops []crdt.Op
 }
 
 func (m *machine) name() string { return fmt.Sprintf("m%d", m.id) }
@@ -76,6 +92,13 @@ func (m *machine) id16(purpose uint64) (id [16]byte) {
 	binary.BigEndian.PutUint64(id[:], h|1)
 	binary.BigEndian.PutUint64(id[8:], mix(h))
 	return id
+}
+
+// mount gives the medium what it needs of the machine.
+func (m *machine) mount() {
+	if s := m.sql(); s != nil {
+		s.Clock(func() int64 { return m.instant().Wall })
+	}
 }
 
 // start turns the machine on.
@@ -110,8 +133,13 @@ func (m *machine) open() (err error) {
 	if m.store, err = m.medium.Open(); err != nil {
 		return err
 	}
+	if s := m.sql(); s != nil {
+		if err := m.foundSQL(s); err != nil {
+			return err
+		}
+	}
 	cfg := replica.Config{
-		NewOrigin: m.id16(1), NeedOrigin: m.copied, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache,
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache,
 		SessionSeed: m.lives << 32,
 	}
 	if m.founder {
@@ -123,8 +151,13 @@ func (m *machine) open() (err error) {
 		if st, err = v.Load(); err != nil {
 			return err
 		}
-		for _, t := range tableNames {
-			if err := v.Scan(t, func(part []replica.RowState) bool {
+		scanned := map[string]bool{}
+		for _, s := range st.Schemas {
+			if scanned[s.Table] {
+				continue
+			}
+			scanned[s.Table] = true
+			if err := v.Scan(s.Table, func(part []replica.RowState) bool {
 				for _, r := range part {
 					rows[r.RowKey] = r.Row
 				}
@@ -142,6 +175,19 @@ func (m *machine) open() (err error) {
 	}
 	m.w.found(m, rows, st.Coverage)
 	m.writer = m.core.Origin()
+	if s := m.sql(); s != nil && m.core.IsReady() && !st.Ready {
+		return s.Track()
+	}
+	return nil
+}
+
+// foundSQL takes in what the bridge says of a database that was just opened.
+func (m *machine) foundSQL(s SQL) error {
+	copied, after := s.Found()
+	if copied != m.replaced && len(m.claimed) > 0 {
+		m.w.violate("P9", "%s: its database was replaced: %v; it was taken for a copy: %v", m.name(), m.replaced, copied)
+	}
+	m.copied, m.replaced, m.after, m.unseen = m.copied || copied, false, after, true
 	return nil
 }
 
@@ -215,7 +261,9 @@ func (m *machine) process(in []replica.Input) {
 			m.w.violate("P17", "%s panics: %v", m.name(), r)
 		}
 	}()
-	err := replica.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), false, in, m)
+	capture := m.unseen
+	err := replica.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
+	m.unseen = m.unseen && !capture
 	m.w.trace("run", m, "")
 	var fork *replica.ForkError
 	switch {
@@ -234,7 +282,7 @@ func (m *machine) process(in []replica.Input) {
 func (m *machine) failed(err error) {
 	m.core, m.in = nil, nil
 	m.w.trace("failed", m, err.Error())
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, ErrStopped) {
 		m.w.mark("stopped in a commit")
 		m.crash()
 		m.w.after(1000, m.start)
@@ -242,10 +290,10 @@ func (m *machine) failed(err error) {
 	}
 	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
 		m.w.mark("damage found")
-		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}}, 1000, false)
+		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil}, 1000, false)
 		return
 	}
-	if !errors.Is(err, errIO) && !errors.Is(err, errFull) {
+	if !errors.Is(err, ErrIO) && !errors.Is(err, ErrFull) {
 		m.w.violate("P16", "%s: its store fails without a fault: %v", m.name(), err)
 		return
 	}
@@ -260,6 +308,10 @@ func (m *machine) failed(err error) {
 
 // write makes a local transaction, as programs on the machine would.
 func (m *machine) write(groups [][]Op) {
+	if m.sql() != nil {
+		m.writeSQL(groups)
+		return
+	}
 	if m.core == nil || !m.core.IsReady() || m.w.now < m.busy {
 		return
 	}
@@ -267,7 +319,6 @@ func (m *machine) write(groups [][]Op) {
 	for _, t := range tableNames {
 		d.Schemas = append(d.Schemas, tables[t][m.columns-firstColumns])
 	}
-	var ops [][]crdt.Op
 	for _, g := range groups {
 		var out []crdt.Op
 		for _, op := range g {
@@ -276,14 +327,13 @@ func (m *machine) write(groups [][]Op) {
 			}
 		}
 		if len(out) > 0 {
-			ops = append(ops, out)
 			d.Groups = append(d.Groups, replica.Group{WallMillis: m.instant().Wall, Ops: out})
 		}
 	}
-	if len(ops) == 0 {
+	if len(d.Groups) == 0 {
 		return
 	}
-	m.writing = ops
+	m.writing = d.Groups
 	m.process([]replica.Input{{Write: &d}})
 	m.writing = nil
 	if m.core != nil {
@@ -331,10 +381,21 @@ type watchedRound struct {
 	m *machine
 }
 
+// Capture has what the store captured checked, and notes it.
+func (r watchedRound) Capture() (replica.Drain, error) {
+	d, err := r.Round.Capture()
+	if err == nil && r.m.sql() != nil {
+		r.m.w.checkCapture(r.m, d)
+		r.m.writing, r.m.touched, r.m.added = d.Groups, false, nil
+	}
+	return d, err
+}
+
 // Commit commits, and has the outcome checked before anything is sent.
 func (r watchedRound) Commit(b replica.Batch) error {
 	m := r.m
-	own := m.writing
+	own := m.stamp(m.writing)
+	m.writing = nil
 	m.w.checkClock(m, b.Heads)
 	if err := r.Round.Commit(b); err != nil {
 		b.Rows = slices.Clone(b.Rows)
@@ -344,6 +405,24 @@ func (r watchedRound) Commit(b replica.Batch) error {
 	}
 	m.w.committed(m, b, own)
 	return nil
+}
+
+// stamp says which stamps local transactions must get: each the wall time at which it was made, and greater than all that
+// the machine has seen.
+func (m *machine) stamp(groups []replica.Group) (out []stamped) {
+	last := max(m.claimed.Max(), m.after)
+	for _, g := range groups {
+		if len(g.Ops) == 0 {
+			continue
+		}
+		wall := m.instant().Wall
+		if g.WallMillis > 0 {
+			wall = min(wall, g.WallMillis)
+		}
+		last = max(hlc.FromMillis(wall), last+1)
+		out = append(out, stamped{last, g.Ops})
+	}
+	return out
 }
 
 // wallClock is a machine's wall clock, which may be wrong.

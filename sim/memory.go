@@ -33,9 +33,9 @@ type Trouble struct {
 
 // Errors of a simulated medium.
 var (
-	errStopped = errors.New("sim: the machine stops here")
-	errIO      = errors.New("sim: input/output error")
-	errFull    = errors.New("sim: no space left on device")
+	ErrStopped = errors.New("sim: the machine stops here")
+	ErrIO      = errors.New("sim: input/output error")
+	ErrFull    = errors.New("sim: no space left on device")
 )
 
 // memory keeps a replica in maps, durable at once. It is the fastest medium, for runs that are about the
@@ -151,14 +151,14 @@ func (m memoryRound) Abort() {}
 // Commit takes the batch in, unless a fault is armed: then it fails before or after that.
 func (m memoryRound) Commit(b replica.Batch) error {
 	if m.Full {
-		return errFull
+		return ErrFull
 	}
 	fail := error(nil)
 	switch {
 	case m.StopAfter > 0:
-		fail = errStopped
+		fail = ErrStopped
 	case m.FailAfter > 0:
-		fail = errIO
+		fail = ErrIO
 	}
 	if before := max(m.StopAfter, m.FailAfter)%2 == 1; fail != nil && before {
 		m.Trouble = Trouble{}

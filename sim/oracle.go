@@ -51,6 +51,14 @@ func (o *oracle) add(s crdt.Stamp, ops []crdt.Op) error {
 	return nil
 }
 
+// size is how many transactions were written.
+func (o *oracle) size() (n int) {
+	for _, list := range o.byOrigin {
+		n += len(list)
+	}
+	return n
+}
+
 // between returns the transactions of an origin after one time and up to another.
 func (o *oracle) between(origin crdt.Origin, after, upTo hlc.Timestamp) []*txn {
 	list := o.byOrigin[origin]

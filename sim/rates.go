@@ -131,6 +131,16 @@ const (
 	Random Topology = "random"
 )
 
+// Store is what machines keep their replicas on.
+type Store string
+
+// The stores.
+const (
+	StoreMemory Store = "memory" // maps
+	StoreDisk   Store = "disk"   // the store over a datastore, on a simulated disk
+	StoreSQL    Store = "sql"    // databases; programs write their tables
+)
+
 // Config says what a seed is drawn for. The zero Config, with a seed, is a swarm run.
 type Config struct {
 	Seed     uint64
@@ -138,6 +148,7 @@ type Config struct {
 	Replicas int      // 0: 3 to 7
 	Topology Topology // "": any
 	Faults   Faults   // "": swarm
+	Store    Store    // "": memory or disk
 }
 
 // planner draws a case from a seed.
@@ -193,6 +204,9 @@ func (p *planner) machines() {
 	p.c.Replicas = n
 	p.c.Links = p.links(n)
 	p.c.Disk = p.IntN(4) == 0
+	if p.cfg.Store != "" {
+		p.c.Disk, p.c.SQL = p.cfg.Store == StoreDisk, p.cfg.Store == StoreSQL
+	}
 	for i := 1; i < n; i++ {
 		if p.cfg.Faults == FaultsSwarm && p.IntN(8) == 0 {
 			p.c.Late = append(p.c.Late, i)

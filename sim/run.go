@@ -17,18 +17,35 @@ type Result struct {
 
 // Options say how a case is run.
 type Options struct {
-	Medium func() Medium // what machines keep their replicas on; nil: memory
+	Medium func() Medium // what machines keep their replicas on; nil: as the case says
+	SQL    func() SQL    // the databases of a case with SQL; see package sqlworld
 	Log    io.Writer     // one line for each thing that happens; nil: none
 	Record bool          // list in the case of the result the fate of every message
 }
 
-// RunSeed plans a seed and runs it.
+// RunSeed plans a seed and runs it. Not for SQL.
 func RunSeed(cfg Config) Result { return Run(Plan(cfg), Options{}) }
+
+// medium returns what makes the media of a case.
+func (opt Options) medium(c *Case) func() Medium {
+	switch {
+	case opt.Medium != nil:
+		return opt.Medium
+	case c.SQL && opt.SQL != nil:
+		return func() Medium { return opt.SQL() }
+	case c.Disk:
+		return func() Medium { return NewDisk() }
+	}
+	return func() Medium { return newMemory() }
+}
 
 // Run carries out a case: first its faults, then everything is healed and all machines must agree within a
 // bounded time, hold what the oracle expects, and fall silent.
 func Run(c *Case, opt Options) Result {
-	w := NewWorld(c, opt.Medium, opt.Log)
+	w := NewWorld(c, opt.medium(c), opt.Log)
+	if c.SQL && opt.SQL == nil && opt.Medium == nil {
+		w.violate("harness", "the case has SQL, and Options.SQL is nil")
+	}
 	if opt.Record {
 		w.recorded = map[Message]Fate{}
 	}

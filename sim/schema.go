@@ -7,17 +7,18 @@ import (
 	"github.com/rowmesh/rowmesh/replica"
 )
 
-// The tables of a simulated group: one with a text key, one with a composite key. Columns a, b, c are there from
+// The tables of a simulated group: one with a text key, one with a composite key, and one that in SQL has a UNIQUE
+// constraint. Columns a, b, c are there from
 // the start; a machine learns of d and e by the action column, at a time of its own.
 const (
 	allColumns   = "abcde"
 	firstColumns = 3
 )
 
-var tableNames = []string{"t", "u"}
+var tableNames = []string{"t", "u", "v"}
 
 // tables holds, for each table, its schemas with 3, 4 and 5 columns.
-var tables = map[string][]*crdt.Schema{"t": schemas("t", "id"), "u": schemas("u", "x", "y")}
+var tables = map[string][]*crdt.Schema{"t": schemas("t", "id"), "u": schemas("u", "x", "y"), "v": schemas("v", "id")}
 
 func schemas(name string, key ...string) (out []*crdt.Schema) {
 	for n := firstColumns; n <= len(allColumns); n++ {

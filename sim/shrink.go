@@ -12,12 +12,14 @@ func (c *Case) Events() int { return len(c.Actions) + len(c.Fates) }
 // message's fate is listed first, so that to take one thing out does not change all others. more is asked before
 // each attempt and ends the search by false; nil: it goes on until nothing more can be left out. The result is the
 // case itself where it breaks no promise.
-func Shrink(c *Case, more func() bool) *Case {
-	r := Run(c, Options{Record: true})
+func Shrink(c *Case, opt Options, more func() bool) *Case {
+	opt.Record, opt.Log = true, nil
+	r := Run(c, opt)
+	opt.Record = false
 	if r.Err == nil {
 		return c
 	}
-	s := &shrinker{promise: r.Err.Promise, best: c, more: more}
+	s := &shrinker{opt: opt, promise: r.Err.Promise, best: c, more: more}
 	if !s.try(r.Case) {
 		return c
 	}
@@ -33,6 +35,7 @@ func Shrink(c *Case, more func() bool) *Case {
 }
 
 type shrinker struct {
+	opt     Options
 	promise string
 	best    *Case
 	more    func() bool
@@ -53,7 +56,7 @@ func (s *shrinker) try(c *Case) bool {
 	if s.more != nil && !s.more() {
 		return false
 	}
-	r := Run(c, Options{})
+	r := Run(c, s.opt)
 	if r.Err == nil || r.Err.Promise != s.promise {
 		return false
 	}
@@ -109,10 +112,24 @@ func (s *shrinker) fates() {
 // machines leaves out machines that nobody misses, the last first.
 func (s *shrinker) machines() {
 	for n := s.best.Replicas - 1; n > 0; n-- {
-		if c := s.changed(func(c *Case) { c.remove(n) }); NewWorld(c, nil, nil).connected() {
+		if c := s.changed(func(c *Case) { c.remove(n) }); c.connected() {
 			s.try(c)
 		}
 	}
+}
+
+// connected reports whether a chain of links leads from each machine to each other.
+func (c *Case) connected() bool {
+	seen := map[int]bool{0: true}
+	for more := true; more; {
+		more = false
+		for _, l := range c.Links {
+			if seen[l[0]] != seen[l[1]] {
+				seen[l[0]], seen[l[1]], more = true, true, true
+			}
+		}
+	}
+	return len(seen) == c.Replicas
 }
 
 // remove takes a machine out and numbers those after it anew.
@@ -166,7 +183,7 @@ func (s *shrinker) operations() {
 // plain tries the ordinary settings.
 func (s *shrinker) plain() {
 	for _, f := range []func(*Case){
-		func(c *Case) { c.Disk = false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hub = false }, func(c *Case) { c.Late = nil },
+		func(c *Case) { c.Disk, c.SQL = false, false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hub = false }, func(c *Case) { c.Late = nil },
 		func(c *Case) {
 			c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do == "write" && len(a.Write) == 0 })
 		},

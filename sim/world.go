@@ -59,24 +59,20 @@ func (v *Violation) Error() string {
 	return fmt.Sprintf("%s %q event=%d at=%dms", v.Promise, v.Text, v.Event, v.At)
 }
 
-// NewWorld sets up the machines of a case. medium makes what each keeps its replica on; nil: memory.
+// NewWorld sets up the machines of a case. medium makes what each keeps its replica on.
 func NewWorld(c *Case, medium func() Medium, log io.Writer) *World {
 	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, digest: xxhash.New(), log: log}
-	if medium == nil {
-		medium = func() Medium { return newMemory() }
-		if c.Disk {
-			medium = func() Medium { return NewDisk() }
-		}
-	}
 	w.damaged = c.Rates.Cut > 0 || slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Do == "garbage" })
 	for _, f := range c.Fates {
 		w.damaged = w.damaged || f.Cut
 	}
 	for i := range c.Replicas {
-		w.machines = append(w.machines, &machine{
+		m := &machine{
 			w: w, id: i, medium: medium(), edges: map[replica.LinkID]*edge{}, founder: i == 0, columns: firstColumns,
 			clock: wallClock{since: epoch}, rows: map[replica.RowKey]crdt.Row{}, claimed: crdt.Coverage{},
-		})
+		}
+		w.machines = append(w.machines, m)
+		m.mount()
 	}
 	for _, l := range c.Links {
 		w.edges = append(w.edges, &edge{ends: [2]*machine{w.machines[l[0]], w.machines[l[1]]}})
@@ -191,6 +187,9 @@ func (w *World) act(a Action) {
 		m.write(a.Write)
 	case "column":
 		m.columns = min(m.columns+1, len(allColumns))
+		if m.sql() != nil {
+			m.addColumn(allColumns[m.columns-1 : m.columns])
+		}
 	case "start":
 		m.start()
 	case "jump", "drift", "freeze":
@@ -296,12 +295,12 @@ func (w *World) actMachine(m *machine, a Action) {
 		if m.backup != nil {
 			w.mark("restored a backup")
 			b := m.backup
-			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone()}, a.N, true)
+			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape}, a.N, true)
 		}
 	case "wipe":
 		if w.othersReady(m) {
 			w.mark("wiped")
-			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}}, a.N, false)
+			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil}, a.N, false)
 		}
 	case "rot":
 		w.actRot(m, a)
@@ -353,7 +352,7 @@ func newMediumLike(m Medium) Medium {
 
 // save sets aside what the machine has committed.
 func (m *machine) save() *saved {
-	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone()}
+	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape}
 }
 
 // othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without
@@ -372,8 +371,13 @@ func (w *World) connected() bool {
 // takes a new origin.
 func (w *World) replace(m *machine, s *saved, ms int64, copied bool) {
 	m.crash()
-	m.medium, m.rows, m.claimed, m.doubt = s.medium, s.rows, s.claimed, nil
-	m.copied, m.founder, m.rotten = copied, false, 0
+	old := m.medium
+	m.medium, m.rows, m.claimed, m.doubt, m.shape = s.medium, s.rows, s.claimed, nil, s.shape
+	m.copied, m.founder, m.rotten, m.replaced, m.unseen, m.touched, m.added = copied, false, 0, copied, false, copied, nil
+	if q := m.sql(); q != nil && copied && ms%2 == 0 {
+		q.Replace(old)
+	}
+	m.mount()
 	w.lose()
 	w.after(ms, m.start)
 }

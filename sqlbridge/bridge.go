@@ -24,6 +24,7 @@ type Options struct {
 	Tables    []string     // the only tables to show; empty: every table of the group
 	Mine      bool         // when joining with rows of its own: they count as written now and win
 	ClockExpr string       // SQL for wall milliseconds in triggers; "": the machine's clock
+	Now       func() int64 // wall milliseconds since 1970, for leases; nil: the machine's clock
 	Logger    *slog.Logger // nil: silent
 }
 
@@ -72,6 +73,9 @@ type Opened struct {
 func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error) {
 	if opt.ClockExpr == "" {
 		opt.ClockExpr = defaultClock
+	}
+	if opt.Now == nil {
+		opt.Now = func() int64 { return time.Now().UnixMilli() }
 	}
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
@@ -347,9 +351,6 @@ func (b *Bridge) reopen(ctx context.Context) (Opened, error) {
 
 // Path returns the absolute path of the database.
 func (b *Bridge) Path() string { return b.opt.Path }
-
-// millis is a wall time in milliseconds.
-func millis(t time.Time) int64 { return t.UnixMilli() }
 
 // originTable numbers origins, as the tables do.
 type originTable struct {

@@ -3,7 +3,6 @@ package sqlbridge
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // Request is what another process asks of the running peer, through _rowmesh_control.
@@ -15,7 +14,7 @@ type Request struct {
 // Ask leaves a request for the running peer.
 func (b *Bridge) Ask(ctx context.Context, what string) (n int64, err error) {
 	err = b.write(ctx, func() error {
-		res, err := b.conn.ExecContext(ctx, `INSERT INTO _rowmesh_control(request, ms) VALUES(?, ?)`, what, millis(time.Now()))
+		res, err := b.conn.ExecContext(ctx, `INSERT INTO _rowmesh_control(request, ms) VALUES(?, ?)`, what, b.opt.Now())
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/rowmesh/rowmesh/hlc"
 )
@@ -153,7 +152,12 @@ func (b *Bridge) enter(ctx context.Context) (Opened, error) {
 	f.Device, f.Inode, f.Clean = dev, ino, false
 	f.Lease = max(f.Lease, o.Lease)
 	b.nonce = randomInt()
-	return o, b.renew(ctx, max(f.Lease, hlc.FromTime(time.Now().Add(leaseAhead))), o.NeedOrigin)
+	return o, b.renew(ctx, max(f.Lease, b.leaseFromNow()), o.NeedOrigin)
+}
+
+// leaseFromNow is how far stamps may go before the fence is written again.
+func (b *Bridge) leaseFromNow() hlc.Timestamp {
+	return hlc.FromMillis(b.opt.Now() + leaseAhead.Milliseconds())
 }
 
 // renew extends the lease and gives the database a new token: first the fence, then the file. With forget the
@@ -189,7 +193,7 @@ func (b *Bridge) extendLease(ctx context.Context, upTo hlc.Timestamp) error {
 	if upTo <= b.fence.Lease {
 		return nil
 	}
-	lease := max(hlc.FromTime(time.Now().Add(leaseAhead)), upTo+hlc.FromMillis(leaseStep.Milliseconds()))
+	lease := max(b.leaseFromNow(), upTo+hlc.FromMillis(leaseStep.Milliseconds()))
 	if err := b.newToken(ctx, lease); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rowmesh/rowmesh/sim"
+	"github.com/rowmesh/rowmesh/sim/sqlworld"
 )
 
 // simError ends peer sim with an exit code of its own: 1 a broken promise, 2 no liveness, 3 not deterministic.
@@ -32,6 +33,7 @@ const (
 	simUndetermined  = 3
 	simUsage         = 4
 	reexecutedOneIn  = 20 // of the seeds of a soak are run twice and compared
+	sqlOneIn         = 50 // of the seeds have their replicas in databases
 	shrinkFor        = time.Minute
 	progressInterval = 2 * time.Second
 )
@@ -40,6 +42,8 @@ func judge(r sim.Result) error {
 	switch {
 	case r.Err == nil:
 		return nil
+	case r.Err.Promise == "harness":
+		return simError{simUsage}
 	case strings.HasPrefix(r.Err.Text, "no liveness"):
 		return simError{simNoLiveness}
 	}
@@ -48,8 +52,8 @@ func judge(r sim.Result) error {
 
 // simFlags choose the cases of a run.
 type simFlags struct {
-	cfg              sim.Config
-	topology, faults string
+	cfg                     sim.Config
+	topology, faults, store string
 }
 
 func (f *simFlags) add(c *cobra.Command) {
@@ -58,10 +62,16 @@ func (f *simFlags) add(c *cobra.Command) {
 	fl.IntVar(&f.cfg.Replicas, "replicas", 0, "machines (0: 3 to 7, by the seed)")
 	fl.StringVar(&f.topology, "topology", "", "mesh, star, ring or random (default: by the seed)")
 	fl.StringVar(&f.faults, "faults", "swarm", "swarm, none, net, disk or clock")
+	fl.StringVar(&f.store, "store", "", "memory, disk or sql (default: memory or disk by the seed, sql for one in 50)")
 }
 
 func (f *simFlags) config() (sim.Config, error) {
-	f.cfg.Topology, f.cfg.Faults = sim.Topology(f.topology), sim.Faults(f.faults)
+	f.cfg.Topology, f.cfg.Faults, f.cfg.Store = sim.Topology(f.topology), sim.Faults(f.faults), sim.Store(f.store)
+	switch f.cfg.Store {
+	case "", sim.StoreMemory, sim.StoreDisk, sim.StoreSQL:
+	default:
+		return f.cfg, fmt.Errorf("there is no store %q: write memory, disk or sql", f.store)
+	}
 	switch f.cfg.Topology {
 	case "", sim.Mesh, sim.Star, sim.Ring, sim.Random:
 	default:
@@ -73,6 +83,36 @@ func (f *simFlags) config() (sim.Config, error) {
 		return f.cfg, fmt.Errorf("there are no faults %q: write swarm, none, net, disk or clock", f.faults)
 	}
 	return f.cfg, nil
+}
+
+// plan draws the case of a seed.
+func plan(cfg sim.Config) *sim.Case {
+	if cfg.Store == "" && cfg.Seed%sqlOneIn == 0 {
+		cfg.Store = sim.StoreSQL
+	}
+	return sim.Plan(cfg)
+}
+
+// withSQL calls f with the options for a case, and databases where it wants some.
+func withSQL(c *sim.Case, opt sim.Options, f func(sim.Options)) error {
+	if !c.SQL {
+		f(opt)
+		return nil
+	}
+	lab, err := sqlworld.NewLab(sim.Schema)
+	if err != nil {
+		return simUse(err)
+	}
+	defer lab.Close()
+	opt.SQL = lab.Medium
+	f(opt)
+	return nil
+}
+
+// runCase runs a case.
+func runCase(c *sim.Case, opt sim.Options) (r sim.Result, err error) {
+	err = withSQL(c, opt, func(opt sim.Options) { r = sim.Run(c, opt) })
+	return r, err
 }
 
 // parseSeed reads a number, or a commit hash, of which it takes the first 16 digits.
@@ -113,10 +153,13 @@ func simRunCommand() *cobra.Command {
 			if err != nil {
 				return simUse(err)
 			}
-			plan := sim.Plan(cfg)
+			plan := plan(cfg)
 			out := c.OutOrStdout()
-			fmt.Fprintf(out, "seed=%d replicas=%d links=%d actions=%d disk=%v rates: %s\n", cfg.Seed, plan.Replicas, len(plan.Links), len(plan.Actions), plan.Disk, plan.Rates)
-			r := sim.Run(plan, sim.Options{})
+			fmt.Fprintf(out, "seed=%d replicas=%d links=%d actions=%d store=%s rates: %s\n", cfg.Seed, plan.Replicas, len(plan.Links), len(plan.Actions), plan.Store(), plan.Rates)
+			r, err := runCase(plan, sim.Options{})
+			if err != nil {
+				return err
+			}
 			fmt.Fprint(out, r.Marks)
 			printResult(out, r)
 			return judge(r)
@@ -220,10 +263,16 @@ func (s *soak) run(ctx context.Context) error {
 func (s *soak) one(seed uint64) {
 	cfg := s.cfg
 	cfg.Seed = seed
-	r := sim.RunSeed(cfg)
-	err := judge(r)
-	if seed%reexecutedOneIn == 0 && sim.RunSeed(cfg).Trace != r.Trace {
-		err = simError{simUndetermined}
+	c := plan(cfg)
+	r, err := runCase(c, sim.Options{})
+	if err == nil {
+		err = judge(r)
+	}
+	if err == nil && seed%reexecutedOneIn == 0 {
+		again, failed := runCase(c, sim.Options{})
+		if err = failed; err == nil && again.Trace != r.Trace {
+			err = simError{simUndetermined}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -334,7 +383,7 @@ func readCase(f *simFlags, arg string) (*sim.Case, error) {
 	if cfg.Seed, err = parseSeed(arg); err != nil {
 		return nil, fmt.Errorf("%q is neither a case file nor a seed", arg)
 	}
-	return sim.Plan(cfg), nil
+	return plan(cfg), nil
 }
 
 func simReplayCommand() *cobra.Command {
@@ -351,7 +400,10 @@ func simReplayCommand() *cobra.Command {
 			if trace {
 				opt.Log = c.OutOrStdout()
 			}
-			r := sim.Run(plan, opt)
+			r, err := runCase(plan, opt)
+			if err != nil {
+				return err
+			}
 			printResult(c.OutOrStdout(), r)
 			return judge(r)
 		},
@@ -372,8 +424,15 @@ func simShrinkCommand() *cobra.Command {
 				return simUse(err)
 			}
 			late := time.Now().Add(shrinkFor)
-			small := sim.Shrink(plan, func() bool { return c.Context().Err() == nil && time.Now().Before(late) })
-			r := sim.Run(small, sim.Options{})
+			var small *sim.Case
+			var r sim.Result
+			err = withSQL(plan, sim.Options{}, func(opt sim.Options) {
+				small = sim.Shrink(plan, opt, func() bool { return c.Context().Err() == nil && time.Now().Before(late) })
+				r = sim.Run(small, opt)
+			})
+			if err != nil {
+				return err
+			}
 			if r.Err == nil {
 				fmt.Fprintln(c.OutOrStdout(), "it breaks no promise; nothing to shrink")
 				return nil

@@ -21,7 +21,7 @@ func main() {
 		}
 		fmt.Printf("caught seed=%d promise=%s\n", seed, r.Err.Promise)
 		if len(os.Args) > 2 {
-			small := sim.Shrink(r.Case, nil)
+			small := sim.Shrink(r.Case, sim.Options{}, nil)
 			fmt.Printf("shrunk events=%d\n%s%v\n", small.Events(), small, sim.Run(small, sim.Options{}))
 		}
 		return

@@ -1,0 +1,46 @@
+package sqlworld
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/rowmesh/rowmesh/sim"
+)
+
+func lab(t *testing.T) *Lab {
+	t.Helper()
+	l, err := NewLab(sim.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func run(t *testing.T, cfg sim.Config) sim.Result {
+	cfg.Store = sim.StoreSQL
+	return sim.Run(sim.Plan(cfg), sim.Options{SQL: lab(t).Medium})
+}
+
+// TestSwarm: P1, P2, P3, P5, P6, P7, P8, P9, P10, P14. Replicas in databases, with capture and projection, keep every promise through every
+// fault, and the tables show the merged rows after every commit.
+func TestSwarm(t *testing.T) {
+	seeds := 30
+	if testing.Short() {
+		seeds = 6
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			r := run(t, sim.Config{Seed: seed, Steps: 600})
+			t.Log(r)
+			if r.Err != nil {
+				t.Errorf("replay: peer sim replay --store sql --steps 600 %d", seed)
+			}
+		})
+	}
+}
