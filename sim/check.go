@@ -23,6 +23,9 @@ func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 		w.took(m, b, own)
 	}
 	if m.sql() != nil {
+		if m.lived = nil; !m.touched {
+			m.remade = nil
+		}
 		w.checkShown(m)
 	}
 }

@@ -54,6 +54,8 @@ type machine struct {
 	touched  bool          // a program wrote since the last capture
 	shape    shape         // of the tables at the last commit
 	added    []string      // columns since the last capture
+	lived    rowSet        // rows that programs left in a table in one of their transactions since the last capture that was committed
+	remade   rowSet        // rows that programs inserted, deleted or moved since then
 }
 
 // saved is a medium set aside, with what was committed on it.
@@ -62,6 +64,7 @@ type saved struct {
 	rows    map[replica.RowKey]crdt.Row
 	claimed crdt.Coverage
 	shape   shape
+	remade  rowSet
 }
 
 // stamped is a local transaction with its stamp.
@@ -290,7 +293,7 @@ func (m *machine) failed(err error) {
 	}
 	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
 		m.w.mark("damage found")
-		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil}, 1000, false)
+		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil}, 1000, false)
 		return
 	}
 	if !errors.Is(err, ErrIO) && !errors.Is(err, ErrFull) {

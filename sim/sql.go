@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -69,22 +70,46 @@ func (m *machine) sql() SQL {
 // does not run. The replica notices a little later.
 func (m *machine) writeSQL(groups [][]Op) {
 	for _, g := range groups {
-		tables, err := m.sql().Tables()
-		if err != nil {
-			m.w.violate("harness", "%s: read the tables: %v", m.name(), err)
-			return
-		}
+		tables := m.tables()
 		var stmts []Statement
 		for _, op := range g {
 			if t := tables[op.Table]; t != nil {
 				stmts = append(stmts, op.statement(t))
+				if op.Verb != "set" || op.moves() {
+					add(&m.remade, rowKey(op.Table, op.Key))
+					add(&m.remade, rowKey(op.Table, op.Key+1))
+				}
 			}
 		}
 		if err := m.sql().Exec(stmts...); err != nil {
 			m.w.mark("statement refused by a constraint")
 		}
+		for name, t := range m.tables() {
+			for k := range t.Rows {
+				add(&m.lived, replica.RowKey{Table: name, Key: k})
+			}
+		}
 	}
 	m.noticeSoon()
+}
+
+// rowSet is a set of rows.
+type rowSet map[replica.RowKey]bool
+
+func add(s *rowSet, k replica.RowKey) {
+	if *s == nil {
+		*s = rowSet{}
+	}
+	(*s)[k] = true
+}
+
+// tables reads the tables of the machine's database.
+func (m *machine) tables() map[string]*Table {
+	t, err := m.sql().Tables()
+	if err != nil {
+		m.w.violate("harness", "%s: read the tables: %v", m.name(), err)
+	}
+	return t
 }
 
 // noticeSoon lets the replica look at its database within the time in which a peer notices a commit.
@@ -140,7 +165,7 @@ func (op Op) statement(t *Table) Statement {
 		return Statement{insert("") + fmt.Sprintf(" ON CONFLICT(%s) DO UPDATE SET %s", strings.Join(t.Key, ", "), sets("excluded.*")), slices.Concat(keyArgs, args)}
 	case op.Verb == "put":
 		return Statement{insert("OR IGNORE "), keyArgs}
-	case op.Value%70 == 0 && len(key) == 1: // the key moves to one that is taken, or not
+	case op.moves(): // the key moves to one that is taken, or not
 		to := rowKey(op.Table, op.Key+1).Key.Values()[0].Bytes()
 		return Statement{fmt.Sprintf("UPDATE OR %s %s SET %s = ? WHERE %s", []string{"IGNORE", "REPLACE"}[op.Value/70%2], op.Table, t.Key[0], where), slices.Concat([]any{to}, keyArgs)}
 	case len(names) == 0:
@@ -148,6 +173,9 @@ func (op Op) statement(t *Table) Statement {
 	}
 	return Statement{fmt.Sprintf("UPDATE OR %s %s SET %s WHERE %s", []string{"IGNORE", "REPLACE"}[op.Value/10%2], op.Table, sets("?"), where), slices.Concat(args, keyArgs)}
 }
+
+// moves reports whether a statement that sets columns changes the key instead.
+func (op Op) moves() bool { return op.Verb == "set" && op.Value%70 == 0 && op.Table != "u" }
 
 // addColumn lets a program add a column to the tables, as an update of it would.
 func (m *machine) addColumn(name string) {
@@ -167,12 +195,7 @@ func (s shape) shows(table, col string) bool { return slices.Contains(s[table], 
 // checkCapture checks that what is captured explains exactly how the tables came to differ from what was shown: no write of a
 // program is missed, and nothing is taken for one that is none.
 func (w *World) checkCapture(m *machine, d replica.Drain) {
-	tables, err := m.sql().Tables()
-	if err != nil {
-		w.violate("harness", "%s: read the tables: %v", m.name(), err)
-		return
-	}
-	for name, t := range tables {
+	for name, t := range m.tables() {
 		if m.shape[name] == nil {
 			continue // it was made after the last commit
 		}
@@ -184,11 +207,21 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 				}
 			}
 		}
-		for _, g := range d.Groups {
-			for _, op := range g.Ops {
-				if op.Table == name {
-					applyOp(want, t, op)
-				}
+		gone := maps.Clone(m.lived) // rows that came and went
+		for k := range want {
+			delete(gone, replica.RowKey{Table: name, Key: k})
+		}
+		for op := range opsOn(d, name) {
+			k := replica.RowKey{Table: name, Key: op.Key}
+			delete(gone, k)
+			if op.Kind == crdt.OpReplace && !m.remade[k] && len(t.Unique) == 0 {
+				w.violate("P8", "%s: an update of %s was captured as if the row had been made anew", m.name(), k)
+			}
+			applyOp(want, t, op)
+		}
+		for k := range gone {
+			if _, here := t.Rows[k.Key]; k.Table == name && !here {
+				w.violate("P8", "%s: %s came and went, and nothing was captured of it", m.name(), k)
 			}
 		}
 		if diff := differ(want, t); diff != "" {
@@ -199,19 +232,27 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 
 // checkShown checks that every table shows the merged rows and nothing else, unless a program has written since.
 func (w *World) checkShown(m *machine) {
-	tables, err := m.sql().Tables()
-	if err != nil {
-		w.violate("harness", "%s: read the tables: %v", m.name(), err)
-		return
-	}
 	m.shape = shape{}
-	for name, t := range tables {
+	for name, t := range m.tables() {
 		m.shape[name] = slices.DeleteFunc(slices.Sorted(maps.Keys(t.Cols)), func(c string) bool { return slices.Contains(m.added, c) })
 		if m.touched {
 			continue
 		}
 		if diff := differ(m.shown(name, t), t); diff != "" {
 			w.violate("P14", "%s: table %s does not show the merged rows: %s", m.name(), name, diff)
+		}
+	}
+}
+
+// opsOn yields the operations on a table.
+func opsOn(d replica.Drain, table string) iter.Seq[crdt.Op] {
+	return func(yield func(crdt.Op) bool) {
+		for _, g := range d.Groups {
+			for _, op := range g.Ops {
+				if op.Table == table && !yield(op) {
+					return
+				}
+			}
 		}
 	}
 }

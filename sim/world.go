@@ -295,12 +295,12 @@ func (w *World) actMachine(m *machine, a Action) {
 		if m.backup != nil {
 			w.mark("restored a backup")
 			b := m.backup
-			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape}, a.N, true)
+			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade}, a.N, true)
 		}
 	case "wipe":
 		if w.othersReady(m) {
 			w.mark("wiped")
-			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil}, a.N, false)
+			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil}, a.N, false)
 		}
 	case "rot":
 		w.actRot(m, a)
@@ -352,7 +352,7 @@ func newMediumLike(m Medium) Medium {
 
 // save sets aside what the machine has committed.
 func (m *machine) save() *saved {
-	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape}
+	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade)}
 }
 
 // othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without
@@ -374,6 +374,7 @@ func (w *World) replace(m *machine, s *saved, ms int64, copied bool) {
 	old := m.medium
 	m.medium, m.rows, m.claimed, m.doubt, m.shape = s.medium, s.rows, s.claimed, nil, s.shape
 	m.copied, m.founder, m.rotten, m.replaced, m.unseen, m.touched, m.added = copied, false, 0, copied, false, copied, nil
+	m.lived, m.remade = nil, maps.Clone(s.remade)
 	if q := m.sql(); q != nil && copied && ms%2 == 0 {
 		q.Replace(old)
 	}

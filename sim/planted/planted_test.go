@@ -4,6 +4,7 @@ package planted
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,9 @@ type bug struct {
 	was, is   string
 	byDefault bool
 }
+
+// mostEvents is to how many events a failing case must be cut down within a minute, so that a person can read it.
+const mostEvents = 30
 
 var bugs = []bug{
 	{"no tie-break by origin", "crdt/stamp.go", "return s.Origin.Compare(t.Origin)", "return 0", false},
@@ -42,6 +46,15 @@ var bugs = []bug{
 	{"heads are stored before their rows", "replica/dsstore/commit.go", "	key := recordKey(r.number + 1)\n", "	for _, c := range r.changes {\n		if c.key.String()[1] == 'v' {\n			_ = r.ds.Put(r.ctx, c.key, c.value)\n			_ = r.ds.Sync(r.ctx, c.key)\n		}\n	}\n	key := recordKey(r.number + 1)\n", false},
 	{"sessions that were given up stay", "replica/serve.go", "	r.dropServed(l) // a client", "	if n := len(r.served); n > 2 {\n		r.rejectSession(s, RejectBusy, crdt.Stamp{})\n		return nil\n	}\n	// a client", false},
 	{"a wiped machine keeps its origin", "sim/machine.go", "^ m.lives)", ")", false},
+	{"every change makes the row anew", "sqlbridge/compare.go", "	case reborn:\n", "	case reborn || !reborn:\n", false},
+	{"a row that came and went leaves no trace", "sqlbridge/compare.go", "		return op, reborn\n", "		return op, false\n", false},
+	{"the latest claim holds a unique value", "sqlbridge/unique.go", "first := slices.MinFunc(", "first := slices.MaxFunc(", false},
+	{"a parked row never comes back", "sqlbridge/project.go", "		case p.parked[k]:\n			p.unpark = append(p.unpark, k)\n			p.show = append(p.show, shownRow{k, row})\n", "", false},
+	{"unique values are not swapped by way of nothing", "sqlbridge/project.go", "				p.clear = append(p.clear, k)\n", "", false},
+	{"rows that REPLACE removes are not noticed", "sqlbridge/triggers.go", "	looks := t.looks()\n", "	looks := t.looks()[:0]\n", true},
+	{"a key that moves is not logged", "sqlbridge/triggers.go", "log(lit(hintMove), oldKey, \" WHERE \"+moved)", "log(lit(hintMove), oldKey, \" WHERE 0\")", false},
+	{"a database that lacks its fence is trusted", "sqlbridge/fence.go", "	case len(origin) == 0:", "	case len(origin) == 0 || f.Token == 0:", false},
+	{"a new column is not shown", "sqlbridge/catalog.go", "		b.reshow[s.name] = true\n	}\n	if s.state", "	}\n	if s.state", false},
 	{"a lost last frame is never noticed", "replica/step.go", "h.Want || differs &&", "h.Want || false && differs &&", false},
 }
 
@@ -66,14 +79,23 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 			if !b.byDefault && os.Getenv("ROWMESH_SOAK") == "" {
 				t.Skip("runs with ROWMESH_SOAK=1 (make selftest)")
 			}
-			args := []string{"200"}
-			if os.Getenv("ROWMESH_SHRINK") != "" {
+			args := []string{"200", ""}
+			if strings.HasPrefix(b.file, "sqlbridge/") {
+				args[1] = "sql"
+			}
+			shrink := os.Getenv("ROWMESH_SHRINK") != ""
+			if shrink {
 				args = append(args, "shrink")
 			}
 			out := run(t, root, b.file, strings.Replace(string(code), b.was, b.is, 1), args...)
 			t.Log(out)
 			if !strings.HasPrefix(out, "caught ") {
 				t.Error("not caught within 200 seeds")
+			}
+			var events int
+			_, small, _ := strings.Cut(out, "shrunk events=")
+			if _, err := fmt.Sscan(small, &events); shrink && (err != nil || events > mostEvents) {
+				t.Errorf("not cut down to %d events in a minute", mostEvents)
 			}
 		})
 	}

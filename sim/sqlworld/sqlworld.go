@@ -7,9 +7,9 @@
 package sqlworld
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -74,7 +74,7 @@ type medium struct {
 	peer   *sql.DB // the bridge's own
 	bridge *sqlbridge.Bridge
 	opened sqlbridge.Opened
-	fence  []byte // of a copy: what the fence of its original was
+	token  int64 // of a copy: the token in the fence of its original
 	sim.Trouble
 }
 
@@ -197,8 +197,8 @@ func (m *medium) Crash(*rand.Rand) {
 func (m *medium) Copy() sim.Medium {
 	files, err := m.files()
 	c := m.lab.Medium().(*medium)
-	if c.fence = m.readFence(); c.fence == nil {
-		c.fence = m.fence
+	if c.token, _ = m.tokens(); c.token == 0 {
+		c.token = m.token
 	}
 	if err == nil {
 		err = c.put(files)
@@ -209,16 +209,19 @@ func (m *medium) Copy() sim.Medium {
 	return c
 }
 
-func (m *medium) readFence() []byte {
+// tokens reads the two tokens that the fence accepts.
+func (m *medium) tokens() (now, before int64) {
+	var f struct{ Token, Before int64 }
 	b, _ := os.ReadFile(filepath.Join(sqlbridge.Dir(m.path), "fence"))
-	return b
+	_ = json.Unmarshal(b, &f)
+	return f.Token, f.Before
 }
 
-// Replace puts this database where another was, into the same file. Where the fence has not moved since the copy was made,
-// within seconds, nobody could tell: then the copy lies elsewhere, without a fence.
+// Replace puts this database where another was, into the same file. Where the fence still accepts the token of the copy, which
+// it does for seconds, nobody could tell: then the copy lies elsewhere, without a fence.
 func (m *medium) Replace(old sim.Medium) {
 	o := old.(*medium)
-	if bytes.Equal(m.fence, o.readFence()) {
+	if now, before := o.tokens(); m.token == now || m.token == before {
 		return
 	}
 	files, err := m.files()

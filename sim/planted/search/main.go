@@ -1,12 +1,14 @@
-// Search runs seeds until one breaks a promise. It is built with a planted bug by the tests of the folder above.
+// Search N STORE [shrink] runs N seeds, or those until one breaks a promise. It is built with a planted bug by the tests of the folder above.
 package main
 
 import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/rowmesh/rowmesh/sim"
+	"github.com/rowmesh/rowmesh/sim/sqlworld"
 )
 
 func main() {
@@ -14,15 +16,22 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
+	lab, err := sqlworld.NewLab(sim.Schema)
+	if err != nil {
+		panic(err)
+	}
+	defer lab.Close()
+	opt := sim.Options{SQL: lab.Medium}
 	for seed := uint64(1); seed <= seeds; seed++ {
-		r := sim.RunSeed(sim.Config{Seed: seed})
+		r := sim.Run(sim.Plan(sim.Config{Seed: seed, Store: sim.Store(os.Args[2])}), opt)
 		if r.Err == nil {
 			continue
 		}
 		fmt.Printf("caught seed=%d promise=%s\n", seed, r.Err.Promise)
-		if len(os.Args) > 2 {
-			small := sim.Shrink(r.Case, sim.Options{}, nil)
-			fmt.Printf("shrunk events=%d\n%s%v\n", small.Events(), small, sim.Run(small, sim.Options{}))
+		if len(os.Args) > 3 {
+			began := time.Now()
+			small := sim.Shrink(r.Case, opt, func() bool { return time.Since(began) < time.Minute })
+			fmt.Printf("shrunk events=%d in %s\n%s%v\n", small.Events(), time.Since(began).Round(time.Millisecond), small, sim.Run(small, opt))
 		}
 		return
 	}
