@@ -18,20 +18,22 @@ const module = "github.com/rowmesh/rowmesh"
 // arrows says what each folder may import of this module, in its code and its tests. A folder that is not listed
 // may import everything that is not under cmd.
 var arrows = map[string][]string{
-	"hlc":                {},
-	"crdt":               {"hlc"},
-	"replica":            {"hlc", "crdt", "replica/storetest"},
-	"replica/dsstore":    {"hlc", "crdt", "replica", "replica/storetest"},
-	"replica/storetest":  {"hlc", "crdt", "replica"},
-	"network":            {"hlc", "crdt", "replica"},
-	"sqlbridge":          {"hlc", "crdt", "replica", "replica/storetest", "examples/chinook"},
-	"sim":                {"hlc", "crdt", "replica", "replica/dsstore", "replica/storetest"},
-	"sim/sqlworld":       {"hlc", "crdt", "replica", "replica/dsstore", "sqlbridge", "sim"},
-	".":                  {"hlc", "crdt", "replica", "replica/dsstore", "network", "sqlbridge", "examples/chinook"},
-	"examples/chinook":   {},
-	"examples/datastore": {".", "crdt", "network"},
-	"cmd/peer":           {".", "hlc", "crdt", "replica", "network", "sqlbridge", "sim", "sim/sqlworld", "examples/chinook"},
-	"bench":              {".", "hlc", "crdt", "replica", "replica/dsstore", "network", "sqlbridge", "sim"},
+	"hlc":                 {},
+	"crdt":                {"hlc"},
+	"replica":             {"hlc", "crdt", "replica/storetest"},
+	"replica/dsstore":     {"hlc", "crdt", "replica", "replica/storetest"},
+	"replica/storetest":   {"hlc", "crdt", "replica"},
+	"network":             {"hlc", "crdt", "replica"},
+	"sqlbridge":           {"hlc", "crdt", "replica", "replica/storetest", "examples/chinook"},
+	"sim":                 {"hlc", "crdt", "replica", "replica/dsstore", "replica/storetest"},
+	"sim/sqlworld":        {"hlc", "crdt", "replica", "replica/dsstore", "sqlbridge", "sim"},
+	"sim/simtest":         {"sim", "sim/sqlworld"},
+	"examples/simulation": {"sim", "sim/simtest"},
+	".":                   {"hlc", "crdt", "replica", "replica/dsstore", "network", "sqlbridge", "examples/chinook"},
+	"examples/chinook":    {},
+	"examples/datastore":  {".", "crdt", "network"},
+	"cmd/peer":            {".", "hlc", "crdt", "replica", "network", "sqlbridge", "sim", "sim/sqlworld", "examples/chinook"},
+	"bench":               {".", "hlc", "crdt", "replica", "replica/dsstore", "network", "sqlbridge", "sim"},
 }
 
 // pure lists the folders whose code (not its tests) takes time, ids and frames as arguments and does nothing else.

@@ -247,7 +247,7 @@ func (w *World) alive() (out []*machine) {
 	return out
 }
 
-// agreed reports whether all machines hold the same, and all that is owed.
+// agreed reports whether all machines hold the same, and all that is owed, and have taken in what programs wrote.
 func (w *World) agreed() bool {
 	all := w.alive()
 	want := crdt.Coverage{}
@@ -260,7 +260,7 @@ func (w *World) agreed() bool {
 		}
 	}
 	return !slices.ContainsFunc(all, func(m *machine) bool {
-		return m.core == nil || !m.core.IsReady() || !same(m.claimed, want)
+		return m.core == nil || !m.core.IsReady() || m.touched || !same(m.claimed, want)
 	})
 }
 

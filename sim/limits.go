@@ -14,6 +14,12 @@ const (
 	clogRoom = 20
 	// recordFrames is how many frames of a link are kept to be replayed.
 	recordFrames = 64
+	// calm is how long a scenario is without faults at its beginning.
+	calm = 10 * time.Second
+	// maxAtOnce is how many events one moment has at most; beyond it machines keep each other busy for ever.
+	maxAtOnce = 200_000
+	// never is longer than any run.
+	never = 1 << 40
 	// roundLength is the period of the slow digest, in which promises about convergence are counted.
 	roundLength = 5 * time.Second
 	// roundsToConverge is how many rounds replicas have after the last fault, for each hop between the two

@@ -55,6 +55,7 @@ type machine struct {
 	shape    shape         // of the tables at the last commit
 	added    []string      // columns since the last capture
 	lived    rowSet        // rows that programs left in a table in one of their transactions since the last capture that was committed
+	free     bool          // programs write what they like, so that nobody knows what they made anew
 	remade   rowSet        // rows that programs inserted, deleted or moved since then
 }
 

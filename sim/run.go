@@ -26,8 +26,8 @@ type Options struct {
 // RunSeed plans a seed and runs it. Not for SQL.
 func RunSeed(cfg Config) Result { return Run(Plan(cfg), Options{}) }
 
-// medium returns what makes the media of a case.
-func (opt Options) medium(c *Case) func() Medium {
+// MediumOf returns what makes the media of a case.
+func (opt Options) MediumOf(c *Case) func() Medium {
 	switch {
 	case opt.Medium != nil:
 		return opt.Medium
@@ -42,7 +42,7 @@ func (opt Options) medium(c *Case) func() Medium {
 // Run carries out a case: first its faults, then everything is healed and all machines must agree within a
 // bounded time, hold what the oracle expects, and fall silent.
 func Run(c *Case, opt Options) Result {
-	w := NewWorld(c, opt.medium(c), opt.Log)
+	w := NewWorld(c, opt.MediumOf(c), opt.Log)
 	if c.SQL && opt.SQL == nil && opt.Medium == nil {
 		w.violate("harness", "the case has SQL, and Options.SQL is nil")
 	}
@@ -115,6 +115,11 @@ func (w *World) heal() {
 		m.clock = wallClock{offset: max(ahead-w.now, 0), since: w.now}
 		m.schedule(w.now)
 	}
+	w.healNetwork()
+}
+
+// healNetwork ends the faults of the links.
+func (w *World) healNetwork() {
 	for _, e := range w.edges {
 		e.cutUntil = 0
 		for i := range e.sides {

@@ -214,7 +214,7 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 		for op := range opsOn(d, name) {
 			k := replica.RowKey{Table: name, Key: op.Key}
 			delete(gone, k)
-			if op.Kind == crdt.OpReplace && !m.remade[k] && len(t.Unique) == 0 {
+			if op.Kind == crdt.OpReplace && !m.free && !m.remade[k] && len(t.Unique) == 0 {
 				w.violate("P8", "%s: an update of %s was captured as if the row had been made anew", m.name(), k)
 			}
 			applyOp(want, t, op)

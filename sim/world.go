@@ -28,6 +28,7 @@ type World struct {
 	oracle   *oracle
 	marks    Marks
 	stats    Stats
+	atOnce   int // events of this moment so far
 	digest   hash.Hash64
 	log      io.Writer // nil: no log
 	fault    *Violation
@@ -94,9 +95,15 @@ func (w *World) after(ms int64, do func()) { w.events.push(w.now+ms, do) }
 // step carries out the next event.
 func (w *World) step() {
 	e := w.events.pop()
+	if e.at > w.now {
+		w.atOnce = 0
+	}
 	w.now = e.at
 	w.stats.Events++
 	e.do()
+	if w.atOnce++; w.atOnce > maxAtOnce {
+		w.violate("P2", "no end: %d events in one moment", w.atOnce)
+	}
 }
 
 // run lets the world go on until a moment, or a violation.

@@ -127,6 +127,41 @@ func TestClaimTestFails(t *testing.T) {
 	}
 }
 
+// TestOneSeedOneTrace: P25. A seed has the same trace with one processor and with two, in every build, and with the race detector.
+func TestOneSeedOneTrace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the simulator several times")
+	}
+	builds := [][]string{nil}
+	if os.Getenv("ROWMESH_SOAK") != "" {
+		builds = append(builds, []string{"-gcflags=all=-N -l"}, []string{"-race"})
+	}
+	want := map[string]string{}
+	for _, flags := range builds {
+		binary := filepath.Join(t.TempDir(), "search")
+		build := exec.Command("go", append(append([]string{"build", "-o", binary}, flags...), "./search")...)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build %q: %v\n%s", flags, err, out)
+		}
+		for _, procs := range []string{"1", "2"} {
+			for store, n := range map[string]string{"": "60", "sql": "10"} {
+				cmd := exec.Command(binary, n, store, "traces")
+				cmd.Env = append(os.Environ(), "GOMAXPROCS="+procs)
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				if want[store] == "" {
+					want[store] = string(out)
+				}
+				if string(out) != want[store] {
+					t.Errorf("build %q, %s processors, store %q:\n%s\nelsewhere:\n%s", flags, procs, store, out, want[store])
+				}
+			}
+		}
+	}
+}
+
 // run builds the search with one file in the place of another, and runs it.
 func run(t *testing.T, root, file, code string, args ...string) string {
 	t.Helper()

@@ -1,4 +1,4 @@
-// Search N STORE [shrink] runs N seeds, or those until one breaks a promise. It is built with a planted bug by the tests of the folder above.
+// Search N STORE traces prints how N seeds end. Search N STORE [shrink] runs N seeds, or those until one breaks a promise. It is built with a planted bug by the tests of the folder above.
 package main
 
 import (
@@ -22,6 +22,12 @@ func main() {
 	}
 	defer lab.Close()
 	opt := sim.Options{SQL: lab.Medium}
+	if len(os.Args) > 3 && os.Args[3] == "traces" {
+		for seed := range seeds {
+			fmt.Println(sim.Run(sim.Plan(sim.Config{Seed: seed, Steps: 1000, Store: sim.Store(os.Args[2])}), opt))
+		}
+		return
+	}
 	for seed := uint64(1); seed <= seeds; seed++ {
 		r := sim.Run(sim.Plan(sim.Config{Seed: seed, Store: sim.Store(os.Args[2])}), opt)
 		if r.Err == nil {
