@@ -21,6 +21,7 @@ type Config struct {
 	Join     bool             // never found a group: wait for one, also with nothing to connect to
 	Mine     bool             // when joining with rows of its own: they count as written now and win
 	Tables   []string         // the only tables to track and show; empty: all that can be
+	Record   string           // file to which the replica is recorded, to be replayed by peer sim replay; empty: none
 	Identity string           // file of the peer's key; empty: beside the database
 	Logger   *slog.Logger     // nil: silent
 }
@@ -53,7 +54,7 @@ func (c *Config) identityPath(beside string) string {
 }
 
 // ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, allow, hub,
-// new, mine, tables and key (the identity's file); lists are separated by commas. Keys that SQLite or its
+// new, mine, tables, key (the identity's file) and record; lists are separated by commas. Keys that SQLite or its
 // driver knows (those beginning with _, mode, cache, vfs, immutable) are left for it: rest is the URI to
 // open the database with.
 func ParseURI(uri string) (c Config, rest string, err error) {
@@ -135,8 +136,10 @@ func (c *Config) set(key, value string) (err error) {
 		c.Tables = append(c.Tables, list...)
 	case "key":
 		c.Identity = value
+	case "record":
+		c.Record = value
 	default:
-		return errors.New("unknown key; known are node, bind, connect, allow, hub, new, mine, tables, key")
+		return errors.New("unknown key; known are node, bind, connect, allow, hub, new, mine, tables, key, record")
 	}
 	return err
 }

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/network"
 	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/replica/trace"
 	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
@@ -38,6 +40,8 @@ type Peer struct {
 	// Owned by the runner.
 	ctx      context.Context // ends soon after Close
 	core     *replica.Replica
+	tape     *trace.Recorder // nil: nobody records
+	tapeFile *os.File
 	in       []replica.Input
 	capture  bool    // programs have written
 	manners  manners // towards them
@@ -145,6 +149,9 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 	if opened.Message != "" {
 		p.log.Warn(opened.Message, "database", p.cfg.Path)
 	}
+	if err := p.record(); err != nil {
+		return err
+	}
 	if err := p.load(ctx, opened); err != nil {
 		return err
 	}
@@ -162,6 +169,22 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 	return nil
 }
 
+// record begins a recording, where one is wanted.
+func (p *Peer) record() (err error) {
+	if p.cfg.Record == "" {
+		return nil
+	}
+	p.tapeFile, err = os.OpenFile(p.cfg.Record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("rowmesh: record to %s: there is such a file already: remove it, or name another", p.cfg.Record)
+	}
+	if err != nil {
+		return fmt.Errorf("rowmesh: record to a file: %w", err)
+	}
+	p.tape, err = trace.New(p.tapeFile, 0)
+	return err
+}
+
 // load makes the core from the store: at a start, and after every failure.
 func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
 	cfg := replica.Config{NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano())}
@@ -169,11 +192,7 @@ func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
 	if p.cfg.founds() {
 		_, _ = rand.Read(cfg.NewGroup[:])
 	}
-	var core *replica.Replica
-	err := p.store.Read(ctx, func(v replica.View) (err error) {
-		core, err = replica.New(cfg, v)
-		return err
-	})
+	core, err := p.tape.Load(ctx, cfg, p.store)
 	if err != nil {
 		return fmt.Errorf("rowmesh: load the replica: %w", err)
 	}

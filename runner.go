@@ -135,7 +135,12 @@ func (p *Peer) turn(ctx context.Context) {
 }
 
 func (p *Peer) process(ctx context.Context, capture bool, in []replica.Input) error {
-	return replica.Process(ctx, p.store, p.core, p.instant(), capture, in, (*output)(p))
+	err := p.tape.Process(ctx, p.store, p.core, p.instant(), capture, in, (*output)(p))
+	if ended := p.tape.Err(); ended != nil {
+		p.log.Warn(ended.Error(), "file", p.cfg.Record)
+		p.tape = nil
+	}
+	return err
 }
 
 // look asks the database whether somebody wrote it, when that is due.
@@ -240,7 +245,11 @@ func (p *Peer) leave(ctx context.Context) {
 		for range p.net.Events() { //nolint:revive // drained until closed
 		}
 	}()
-	if err := errors.Join(p.net.Close(), p.store.Close()); err != nil {
+	err := errors.Join(p.net.Close(), p.store.Close())
+	if p.tapeFile != nil {
+		err = errors.Join(err, p.tapeFile.Close())
+	}
+	if err != nil {
 		p.log.Warn("close", "reason", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rowmesh/rowmesh/hlc"
 	"github.com/rowmesh/rowmesh/replica"
 	"github.com/rowmesh/rowmesh/replica/dsstore"
+	"github.com/rowmesh/rowmesh/replica/trace"
 )
 
 // machine is one computer with a replica on it.
@@ -22,6 +23,7 @@ type machine struct {
 	medium Medium
 	edges  map[replica.LinkID]*edge
 
+	tape    *trace.Recorder // nil: nobody records
 	store   replica.Store
 	core    *replica.Replica // nil: stopped, or waiting to load again
 	running bool
@@ -170,9 +172,11 @@ func (m *machine) open() (err error) {
 				return err
 			}
 		}
-		m.core, err = replica.New(cfg, v)
-		return err
+		return nil
 	})
+	if err == nil {
+		m.core, err = m.tape.Load(context.Background(), cfg, m.store)
+	}
 	if err != nil {
 		m.core = nil
 		return err
@@ -266,7 +270,7 @@ func (m *machine) process(in []replica.Input) {
 		}
 	}()
 	capture := m.unseen
-	err := replica.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
+	err := m.tape.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
 	m.unseen = m.unseen && !capture
 	m.w.trace("run", m, "")
 	var fork *replica.ForkError

@@ -17,17 +17,18 @@ type Result struct {
 
 // Options say how a case is run.
 type Options struct {
-	Medium func() Medium // what machines keep their replicas on; nil: as the case says
-	SQL    func() SQL    // the databases of a case with SQL; see package sqlworld
-	Log    io.Writer     // one line for each thing that happens; nil: none
-	Record bool          // list in the case of the result the fate of every message
+	Medium func() Medium               // what machines keep their replicas on; nil: as the case says
+	SQL    func() SQL                  // the databases of a case with SQL; see package sqlworld
+	Log    io.Writer                   // one line for each thing that happens; nil: none
+	Traces func(machine int) io.Writer // where the replica of each machine is recorded; nil: nowhere
+	Record bool                        // list in the case of the result the fate of every message
 }
 
 // RunSeed plans a seed and runs it. Not for SQL.
 func RunSeed(cfg Config) Result { return Run(Plan(cfg), Options{}) }
 
-// MediumOf returns what makes the media of a case.
-func (opt Options) MediumOf(c *Case) func() Medium {
+// medium returns what makes the media of a case.
+func (opt Options) medium(c *Case) func() Medium {
 	switch {
 	case opt.Medium != nil:
 		return opt.Medium
@@ -42,7 +43,7 @@ func (opt Options) MediumOf(c *Case) func() Medium {
 // Run carries out a case: first its faults, then everything is healed and all machines must agree within a
 // bounded time, hold what the oracle expects, and fall silent.
 func Run(c *Case, opt Options) Result {
-	w := NewWorld(c, opt.MediumOf(c), opt.Log)
+	w := NewWorld(c, opt)
 	if c.SQL && opt.SQL == nil && opt.Medium == nil {
 		w.violate("harness", "the case has SQL, and Options.SQL is nil")
 	}

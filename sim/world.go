@@ -12,6 +12,7 @@ import (
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/replica/trace"
 )
 
 // epoch is the true time at which every world begins, in milliseconds since 1970.
@@ -60,9 +61,10 @@ func (v *Violation) Error() string {
 	return fmt.Sprintf("%s %q event=%d at=%dms", v.Promise, v.Text, v.Event, v.At)
 }
 
-// NewWorld sets up the machines of a case. medium makes what each keeps its replica on.
-func NewWorld(c *Case, medium func() Medium, log io.Writer) *World {
-	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, digest: xxhash.New(), log: log}
+// NewWorld sets up the machines of a case.
+func NewWorld(c *Case, opt Options) *World {
+	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, digest: xxhash.New(), log: opt.Log}
+	medium := opt.medium(c)
 	w.damaged = c.Rates.Cut > 0 || slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Do == "garbage" })
 	for _, f := range c.Fates {
 		w.damaged = w.damaged || f.Cut
@@ -74,6 +76,12 @@ func NewWorld(c *Case, medium func() Medium, log io.Writer) *World {
 		}
 		w.machines = append(w.machines, m)
 		m.mount()
+		if opt.Traces != nil {
+			var err error
+			if m.tape, err = trace.New(opt.Traces(i), 0); err != nil {
+				w.violate("harness", "%v", err)
+			}
+		}
 	}
 	for _, l := range c.Links {
 		w.edges = append(w.edges, &edge{ends: [2]*machine{w.machines[l[0]], w.machines[l[1]]}})
@@ -380,9 +388,10 @@ func (w *World) replace(m *machine, s *saved, ms int64, copied bool) {
 	m.crash()
 	old := m.medium
 	m.medium, m.rows, m.claimed, m.doubt, m.shape = s.medium, s.rows, s.claimed, nil, s.shape
-	m.copied, m.founder, m.rotten, m.replaced, m.unseen, m.touched, m.added = copied, false, 0, copied, false, copied, nil
+	m.copied, m.founder, m.rotten, m.replaced, m.unseen, m.added = copied, false, 0, copied, false, nil
 	m.lived, m.remade = nil, maps.Clone(s.remade)
-	if q := m.sql(); q != nil && copied && ms%2 == 0 {
+	q := m.sql()
+	if m.touched = q != nil && copied; m.touched && ms%2 == 0 {
 		q.Replace(old)
 	}
 	m.mount()

@@ -20,7 +20,7 @@ import (
 type runFlags struct {
 	bind, connect, allow, tables []string
 	hub, found, mine, join, logs bool
-	key                          string
+	key, record                  string
 }
 
 func (f *runFlags) add(c *cobra.Command) {
@@ -34,6 +34,7 @@ func (f *runFlags) add(c *cobra.Command) {
 	fl.BoolVar(&f.join, "join", false, "never begin a group: wait for one")
 	fl.BoolVar(&f.mine, "mine", false, "when joining with rows of its own: they count as written now")
 	fl.StringVar(&f.key, "key", "", "`FILE` of the peer's identity (default: in the directory beside the database)")
+	fl.StringVar(&f.record, "record", "", "record the replica to this `FILE`, for peer sim replay; it holds rows, as the database does")
 	fl.BoolVarP(&f.logs, "verbose", "v", false, "log connections too")
 }
 
@@ -70,6 +71,9 @@ func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error
 	}
 	c.Tables = append(c.Tables, f.tables...)
 	c.Hub, c.New, c.Mine, c.Join = c.Hub || f.hub, c.New || f.found, c.Mine || f.mine, c.Join || f.join
+	if f.record != "" {
+		c.Record = f.record
+	}
 	if f.key != "" {
 		c.Identity = f.key
 	}

@@ -390,8 +390,11 @@ func simReplayCommand() *cobra.Command {
 	var f simFlags
 	var trace bool
 	c := &cobra.Command{
-		Use: "replay SEED|CASE", Short: "Run a seed or a case file again, and say what happens", Args: cobra.ExactArgs(1),
+		Use: "replay SEED|CASE|RECORDING", Short: "Run a seed, a case file, or what peer run --record wrote, and say what happens", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if recorded(args[0]) {
+				return replayRecording(c.OutOrStdout(), args[0], trace)
+			}
 			plan, err := readCase(&f, args[0])
 			if err != nil {
 				return simUse(err)

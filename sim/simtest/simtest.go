@@ -22,7 +22,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"reflect"
 	"strconv"
@@ -98,11 +97,10 @@ func runSeed(t *testing.T, cfg Config, seed uint64, f func(*World)) {
 		defer lab.Close()
 		opt.SQL = lab.Medium
 	}
-	var log io.Writer
 	if *trace {
-		log = t.Output()
+		opt.Log = t.Output()
 	}
-	w := &World{t: t, w: sim.NewWorld(c, opt.MediumOf(c), log), n: cfg.Replicas}
+	w := &World{t: t, w: sim.NewWorld(c, opt), n: cfg.Replicas}
 	w.w.Begin()
 	w.ok()
 	f(w)

@@ -1,9 +1,12 @@
 package sqlworld
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"testing"
 
+	"github.com/rowmesh/rowmesh/replica/trace"
 	"github.com/rowmesh/rowmesh/sim"
 )
 
@@ -42,5 +45,25 @@ func TestSwarm(t *testing.T) {
 				t.Errorf("replay: peer sim replay --store sql --steps 600 %d", seed)
 			}
 		})
+	}
+}
+
+// TestRecordingsReplay: P25. A replica in a database, with capture, does the same again without one.
+func TestRecordingsReplay(t *testing.T) {
+	for seed := range uint64(8) {
+		var tapes []*bytes.Buffer
+		c := sim.Plan(sim.Config{Seed: seed, Steps: 600, Store: sim.StoreSQL})
+		r := sim.Run(c, sim.Options{SQL: lab(t).Medium, Traces: func(int) io.Writer {
+			tapes = append(tapes, &bytes.Buffer{})
+			return tapes[len(tapes)-1]
+		}})
+		if r.Err != nil {
+			t.Fatal(r)
+		}
+		for i, tape := range tapes {
+			if sum, err := trace.Replay(tape, nil); err != nil || sum.Cut {
+				t.Errorf("seed %d, machine %d: %+v %v", seed, i, sum, err)
+			}
+		}
 	}
 }

@@ -1,0 +1,283 @@
+package trace
+
+import (
+	"context"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// Recorder writes a trace. A nil Recorder records nothing and costs nothing. It is not safe for concurrent use. An error of the
+// writer ends the recording, not the replica: Err returns it.
+type Recorder struct {
+	w    io.Writer
+	left int64 // bytes
+	buf  []byte
+	out  digest
+	err  error
+	full bool
+}
+
+// New returns a Recorder that writes at most limit bytes; 0: DefaultBytes. What it writes at once is whole records, so that a crash
+// leaves what can be replayed.
+func New(w io.Writer, limit int64) (*Recorder, error) {
+	if limit == 0 {
+		limit = DefaultBytes
+	}
+	if _, err := io.WriteString(w, header); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	return &Recorder{w: w, left: limit - int64(len(header)), out: newDigest()}, nil
+}
+
+// Err says why the recording has ended: nil while it goes on.
+func (r *Recorder) Err() error {
+	switch {
+	case r == nil:
+		return nil
+	case r.err != nil:
+		return fmt.Errorf("trace: the recording has ended: %w", r.err)
+	case r.full:
+		return fmt.Errorf("trace: the recording has ended: it is as large as it may be; what is recorded can be replayed")
+	}
+	return nil
+}
+
+// Load makes a core from its store, as replica.New does.
+func (r *Recorder) Load(ctx context.Context, cfg replica.Config, s replica.Store) (core *replica.Replica, err error) {
+	r.put(kindLoad, 0, configOf(cfg), nil)
+	err = r.store(s).Read(ctx, func(v replica.View) (err error) {
+		core, err = replica.New(cfg, v)
+		return err
+	})
+	r.done()
+	return core, err
+}
+
+// Process is replica.Process.
+func (r *Recorder) Process(ctx context.Context, s replica.Store, core *replica.Replica, now replica.Instant, capture bool, in []replica.Input, out replica.Output) error {
+	if r == nil || r.Err() != nil {
+		return replica.Process(ctx, s, core, now, capture, in, out)
+	}
+	rec := roundRec{Wall: now.Wall, Mono: now.Mono, Capture: capture}
+	for _, i := range in {
+		rec.Inputs = append(rec.Inputs, inputOf(i))
+	}
+	r.put(kindRound, 0, rec, nil)
+	err := replica.Process(ctx, r.store(s), core, now, capture, in, watched{out, &r.out})
+	r.done()
+	return err
+}
+
+func (r *Recorder) store(s replica.Store) replica.Store {
+	if r == nil {
+		return s
+	}
+	return &recording{s, r}
+}
+
+// put appends a record to those of this round.
+func (r *Recorder) put(k kind, asked uint64, data any, failed error) {
+	if r == nil || r.Err() != nil {
+		return
+	}
+	rec := record{Kind: k, Asked: asked}
+	if failed != nil {
+		rec.Err = failed.Error()
+	}
+	if data != nil {
+		if rec.Data, r.err = cbor.Marshal(data); r.err != nil {
+			return
+		}
+	}
+	r.buf, r.err = appendRecord(r.buf, rec)
+}
+
+// done writes the records of this round.
+func (r *Recorder) done() {
+	r.put(kindDone, 0, outRec{Frames: r.frames(), Digest: r.sum()}, nil)
+	if r == nil || r.Err() != nil {
+		return
+	}
+	if int64(len(r.buf)) > r.left {
+		r.buf = r.buf[:0]
+		if r.put(kindFull, 0, nil, nil); r.err == nil {
+			_, r.err = r.w.Write(r.buf)
+		}
+		r.full = true
+		return
+	}
+	_, r.err = r.w.Write(r.buf)
+	r.left -= int64(len(r.buf))
+	r.buf = r.buf[:0]
+}
+
+func (r *Recorder) frames() int {
+	if r == nil {
+		return 0
+	}
+	return r.out.frames
+}
+
+func (r *Recorder) sum() uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.out.Sum64()
+}
+
+// digest is a running hash of what comes out of a core.
+type digest struct {
+	hash.Hash64
+	frames int
+}
+
+func newDigest() digest { return digest{Hash64: xxhash.New()} }
+
+func (d *digest) add(v any) {
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		panic(err) // only values of this package come here
+	}
+	_, _ = d.Write(b)
+}
+
+// watched hashes what goes out.
+type watched struct {
+	replica.Output
+	d *digest
+}
+
+func (w watched) Send(l replica.LinkID, f replica.Frame) {
+	w.d.frames++
+	w.d.add([]any{uint64(l), uint8(f.Type), flagsOf(f), f.Body})
+	w.Output.Send(l, f)
+}
+
+func (w watched) CloseLink(l replica.LinkID, err error) {
+	w.d.add([]any{uint64(l), err.Error()})
+	w.Output.CloseLink(l, err)
+}
+
+// askedFor hashes the arguments of a call.
+func askedFor(v any) uint64 {
+	d := newDigest()
+	d.add(v)
+	return d.Sum64()
+}
+
+func askedRows(keys []replica.RowKey) uint64 {
+	d := newDigest()
+	for _, k := range keys {
+		d.add([]string{k.Table, k.Key.Encoded()})
+	}
+	return d.Sum64()
+}
+
+func askedChanged(in, notIn crdt.Coverage, after replica.Position) uint64 {
+	return askedFor([]any{headsOf(in), headsOf(notIn), stampOf(after.Stamp), after.Table, after.Key.Encoded()})
+}
+
+func askedCommit(b replica.Batch) uint64 {
+	d := newDigest()
+	d.add([]any{b.Origin[:], b.Group[:], b.Ready, schemasOf(b.Schemas), headsOf(b.Heads)})
+	for _, c := range b.Rows {
+		d.add([]any{c.Schema.Table, c.Key.Encoded(), rowOf(c.New), c.Local})
+	}
+	return d.Sum64()
+}
+
+// recording is a store that writes down its answers.
+type recording struct {
+	replica.Store
+	r *Recorder
+}
+
+func (s *recording) Begin(ctx context.Context) (replica.Round, error) {
+	round, err := s.Store.Begin(ctx)
+	s.r.put(kindBegin, 0, nil, err)
+	if err != nil {
+		return nil, err
+	}
+	return &recordedRound{recordedView{round, s.r}, round}, nil
+}
+
+func (s *recording) Read(ctx context.Context, f func(replica.View) error) error {
+	s.r.put(kindRead, 0, nil, nil)
+	ran := error(nil)
+	err := s.Store.Read(ctx, func(v replica.View) error {
+		ran = f(recordedView{v, s.r})
+		return ran
+	})
+	failed := err
+	if ran != nil {
+		failed = nil // the core's own
+	}
+	s.r.put(kindEnd, 0, nil, failed)
+	return err
+}
+
+type recordedView struct {
+	replica.View
+	r *Recorder
+}
+
+func (v recordedView) Load() (replica.State, error) {
+	st, err := v.View.Load()
+	v.r.put(kindState, 0, stateOf(st), err)
+	return st, err
+}
+
+func (v recordedView) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
+	rows, err := v.View.Rows(keys)
+	recs := make([]rowRec, len(rows))
+	for i, r := range rows {
+		recs[i] = rowOf(r)
+	}
+	v.r.put(kindRows, askedRows(keys), recs, err)
+	return rows, err
+}
+
+func (v recordedView) Changed(in, notIn crdt.Coverage, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) error {
+	err := v.View.Changed(in, notIn, after, func(at crdt.Stamp, rows []replica.RowState) bool {
+		v.r.put(kindChanged, 0, changedRec{At: stampOf(at), Rows: rowsOf(rows)}, nil)
+		return yield(at, rows)
+	})
+	v.r.put(kindEnd, askedChanged(in, notIn, after), nil, err)
+	return err
+}
+
+func (v recordedView) Scan(table string, yield func([]replica.RowState) bool) error {
+	err := v.View.Scan(table, func(rows []replica.RowState) bool {
+		v.r.put(kindScan, 0, rowsOf(rows), nil)
+		return yield(rows)
+	})
+	v.r.put(kindEnd, askedFor(table), nil, err)
+	return err
+}
+
+type recordedRound struct {
+	recordedView
+	round replica.Round
+}
+
+func (r *recordedRound) Capture() (replica.Drain, error) {
+	d, err := r.round.Capture()
+	r.r.put(kindCapture, 0, drainOf(d), err)
+	return d, err
+}
+
+func (r *recordedRound) Commit(b replica.Batch) error {
+	asked := askedCommit(b)
+	err := r.round.Commit(b)
+	r.r.put(kindCommit, asked, nil, err)
+	return err
+}
+
+func (r *recordedRound) Abort() { r.round.Abort() }

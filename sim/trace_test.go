@@ -1,0 +1,74 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/rowmesh/rowmesh/replica/trace"
+)
+
+// record runs a seed and returns the recording of each machine.
+func record(t *testing.T, seed uint64, steps int) []*bytes.Buffer {
+	t.Helper()
+	var tapes []*bytes.Buffer
+	r := Run(Plan(Config{Seed: seed, Steps: steps}), Options{Traces: func(int) io.Writer {
+		tapes = append(tapes, &bytes.Buffer{})
+		return tapes[len(tapes)-1]
+	}})
+	if r.Err != nil {
+		t.Fatal(r)
+	}
+	return tapes
+}
+
+// TestRecordingsReplay: P25. What a replica was given makes it do the same again, round by round: through crashes, failing disks,
+// broken sessions and forks.
+func TestRecordingsReplay(t *testing.T) {
+	seeds := uint64(30)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
+		rounds := 0
+		for i, tape := range record(t, seed, 600) {
+			sum, err := trace.Replay(bytes.NewReader(tape.Bytes()), nil)
+			if err != nil {
+				t.Errorf("seed %d, machine %d: %v", seed, i, err)
+			}
+			if sum.Cut || sum.Full {
+				t.Errorf("seed %d, machine %d: %+v", seed, i, sum)
+			}
+			rounds += sum.Rounds
+		}
+		if rounds < 50 {
+			t.Errorf("seed %d: only %d rounds", seed, rounds)
+		}
+	}
+}
+
+// TestDamagedRecordings: P15, P17. A recording that was cut is replayed up to there; one in which a bit has flipped is refused with
+// its place; one whose inputs were changed differs.
+func TestDamagedRecordings(t *testing.T) {
+	tape := record(t, 1, 100)[0].Bytes()
+	whole, err := trace.Replay(bytes.NewReader(tape), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := 20; cut < len(tape); cut += 1 + len(tape)/200 {
+		sum, err := trace.Replay(bytes.NewReader(tape[:cut]), nil)
+		if err != nil || sum.Rounds > whole.Rounds {
+			t.Fatalf("cut at %d: %+v %v", cut, sum, err)
+		}
+	}
+	for at := 0; at < len(tape); at += 1 + len(tape)/500 {
+		bent := bytes.Clone(tape)
+		bent[at] ^= 1 << (at % 8)
+		sum, err := trace.Replay(bytes.NewReader(bent), nil)
+		var damage *trace.DamageError
+		if !sum.Cut && !errors.As(err, &damage) {
+			t.Fatalf("a bit at %d flips: %+v %v", at, sum, err)
+		}
+	}
+}
