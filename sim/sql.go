@@ -217,6 +217,11 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 			if op.Kind == crdt.OpReplace && !m.free && !m.remade[k] && len(t.Unique) == 0 {
 				w.violate("P8", "%s: an update of %s was captured as if the row had been made anew", m.name(), k)
 			}
+			for _, set := range op.Sets {
+				if !m.shape.shows(name, set.Column) && op.Kind == crdt.OpUpdate && set.Value == t.Cols[set.Column].Value {
+					w.violate("P13", "%s: the default of the new column %s of %s was captured as an edit", m.name(), set.Column, k)
+				}
+			}
 			applyOp(want, t, op)
 		}
 		for k := range gone {

@@ -19,11 +19,13 @@ type hint struct {
 // reborn reports whether the row may have lived and died in between.
 func (h hint) reborn() bool { return h.op == hintInsert || h.op == hintDelete || h.op == hintMove }
 
+func (h hint) row() replica.RowKey { return replica.RowKey{Table: h.table.name, Key: h.key} }
+
 // Capture returns what programs wrote to tracked tables since the last round. Outbox entries are hints:
 // each row they name is read again and compared with what the last projection left in the table, so
 // that doubled entries, same-value updates and missed suppression do no harm.
 func (r *round) Capture() (replica.Drain, error) {
-	d := drainer{r: r, done: map[replica.RowKey]bool{}}
+	d := drainer{r: r, done: map[replica.RowKey]bool{}, reborn: map[replica.RowKey]bool{}}
 	if err := d.run(); err != nil {
 		return replica.Drain{}, explain(r.b.opt.Path, fmt.Errorf("sqlbridge: capture: %w", err))
 	}
@@ -32,16 +34,22 @@ func (r *round) Capture() (replica.Drain, error) {
 
 // drainer collects the groups of one drain.
 type drainer struct {
-	r    *round
-	out  replica.Drain
-	done map[replica.RowKey]bool // rows that a later group names
-	used map[string]bool
+	r      *round
+	out    replica.Drain
+	done   map[replica.RowKey]bool // rows that a later group names
+	reborn map[replica.RowKey]bool // rows that may have lived and died in between, by the entries of any group
+	used   map[string]bool
 }
 
 func (d *drainer) run() error {
 	hints, err := d.r.readOutbox()
 	if err != nil {
 		return err
+	}
+	for _, h := range hints {
+		if h.reborn() {
+			d.reborn[h.row()] = true
+		}
 	}
 	runs := splitRuns(hints)
 	groups := make([]replica.Group, len(runs))
@@ -141,34 +149,28 @@ func splitRuns(hints []hint) (runs [][]hint) {
 // group turns a run of entries into operations, each row once, in the order of their first mention.
 func (d *drainer) group(run []hint) (replica.Group, error) {
 	g := replica.Group{WallMillis: run[len(run)-1].ms}
-	reborn := map[replica.RowKey]bool{}
 	byTable := map[*table][]crdt.Key{}
 	var order []*table
 	for _, h := range run {
-		k := replica.RowKey{Table: h.table.name, Key: h.key}
+		k := h.row()
 		if d.done[k] {
 			continue
 		}
-		if _, seen := reborn[k]; !seen {
-			if byTable[h.table] == nil {
-				order = append(order, h.table)
-			}
-			byTable[h.table] = append(byTable[h.table], h.key)
+		d.done[k] = true
+		if byTable[h.table] == nil {
+			order = append(order, h.table)
 		}
-		reborn[k] = reborn[k] || h.reborn()
+		byTable[h.table] = append(byTable[h.table], h.key)
 	}
 	for _, t := range order {
 		d.use(t)
 		for keys := range slices.Chunk(byTable[t], readKeys) {
-			ops, err := d.r.compare(t, keys, func(k crdt.Key) bool { return reborn[replica.RowKey{Table: t.name, Key: k}] })
+			ops, err := d.r.compare(t, keys, func(k crdt.Key) bool { return d.reborn[replica.RowKey{Table: t.name, Key: k}] })
 			if err != nil {
 				return g, fmt.Errorf("table %s: %w", t.name, err)
 			}
 			g.Ops = append(g.Ops, ops...)
 		}
-	}
-	for k := range reborn {
-		d.done[k] = true
 	}
 	return g, nil
 }

@@ -310,3 +310,57 @@ func TestRefusedTables(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNewColumnIsFilledNotCaptured: P13, P14. A column is added here whose values others wrote before. Whether the replica runs
+// meanwhile or not, and whatever else a program writes to these rows before the replica looks, the values are shown, and
+// the new column's default is not taken for a program's edit. A value that a program does write there is one.
+func TestNewColumnIsFilledNotCaptured(t *testing.T) {
+	for _, running := range []bool{true, false} {
+		now := int64(0)
+		a := newSide(t, 'a', &now, `CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t VALUES('x', 1), ('y', 1), ('z', 1)`, Options{})
+		b := newSide(t, 'b', &now, "", Options{})
+		sync(t, a, b)
+		a.exec(`ALTER TABLE t ADD COLUMN d DEFAULT 0`)
+		a.exec(`UPDATE t SET d = 7`)
+		sync(t, a, b)
+		if !running {
+			b.stop()
+		}
+		b.exec(`ALTER TABLE t ADD COLUMN d DEFAULT 0`)
+		b.exec(`UPDATE t SET v = 2 WHERE id = 'x'`)
+		b.exec(`UPDATE t SET d = 8 WHERE id = 'y'`)
+		if !running {
+			b.start(false)
+		}
+		b.round()
+		if got := b.query(`SELECT id || v || d FROM t ORDER BY id`); got != "x27\ny18\nz17" {
+			t.Errorf("running %v: the table shows\n%s", running, got)
+		}
+		sync(t, a, b)
+		requireEqual(t, a, b, "t")
+	}
+}
+
+// TestRowThatCameAndWentInAnotherGroup: a row is inserted, and seconds later REPLACE removes it by another row's unique value, before
+// the replica looks. An older row of that key elsewhere ends with it.
+func TestRowThatCameAndWentInAnotherGroup(t *testing.T) {
+	now := int64(0)
+	const clock = `CREATE TABLE _rowmesh_clock(ms); INSERT INTO _rowmesh_clock VALUES(1000);`
+	a := newSide(t, 'a', &now, clock+`CREATE TABLE t(id TEXT PRIMARY KEY, u UNIQUE); INSERT INTO t VALUES('x', 1)`, Options{ClockExpr: "(SELECT ms FROM _rowmesh_clock)"})
+	b := newSide(t, 'b', &now, "", Options{})
+	sync(t, a, b)
+	a.exec(`DELETE FROM t`)
+	a.exec(`INSERT INTO t VALUES('x', 2)`)
+	a.exec(`UPDATE _rowmesh_clock SET ms = 9000`)
+	a.exec(`REPLACE INTO t VALUES('y', 2)`)
+	sync(t, a, b)
+	requireEqual(t, a, b, "t")
+	a.exec(`INSERT INTO t VALUES('z', 3)`)
+	a.exec(`UPDATE _rowmesh_clock SET ms = 19000`)
+	a.exec(`REPLACE INTO t VALUES('w', 3)`)
+	before := a.query(`SELECT count(*) FROM _rowmesh_rows`)
+	a.round()
+	if after := a.query(`SELECT count(*) FROM _rowmesh_rows`); before != "3" || after != "5" { // x, y and the definition; then z, deleted, and w
+		t.Errorf("%s stored rows became %s", before, after)
+	}
+}

@@ -44,8 +44,36 @@ func (b *Bridge) inspectStored(ctx context.Context, q querier, s *stored) (*tabl
 	if len(t.key) != s.parts {
 		return nil, &RefusedError{s.name, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts), "give it the group's key"}
 	}
+	known, err := b.shownColumns(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	t.fresh = map[string]bool{}
+	for _, c := range t.names() {
+		if !slices.Contains(known, c) {
+			t.fresh[c] = true
+		}
+	}
 	return t, nil
 }
+
+// shownColumns returns the columns of a table as the last projection knew it: those of now where nothing is noted.
+func (b *Bridge) shownColumns(ctx context.Context, t *table) ([]string, error) {
+	names := columnList(t)
+	err := b.meta(ctx, columnsMeta(t), &names)
+	return strings.Split(names, "\n"), err
+}
+
+// noteColumns notes that the table now shows all of its columns.
+func (b *Bridge) noteColumns(ctx context.Context, t *table) error {
+	t.fresh = nil
+	return b.setMeta(ctx, columnsMeta(t), columnList(t))
+}
+
+func columnsMeta(t *table) string { return fmt.Sprintf("columns of %d", t.tbl) }
+
+// columnList has no name twice and none with a line feed, which names must not have.
+func columnList(t *table) string { return strings.Join(t.names(), "\n") }
 
 // schemaMoved looks at the tables again after somebody changed the schema: triggers that a rebuild of a table
 // lost are made anew and the table is compared with what it should show, before anything is projected over
@@ -56,7 +84,6 @@ func (b *Bridge) schemaMoved(ctx context.Context) error {
 	if err := b.loadTables(ctx); err != nil {
 		return err
 	}
-	before := b.catalog
 	b.catalog = map[string]*table{}
 	for _, name := range b.tableNames() {
 		s := b.tables[name]
@@ -72,7 +99,7 @@ func (b *Bridge) schemaMoved(ctx context.Context) error {
 			}
 			err = b.setState(ctx, s, stateSuspended, refused.Reason)
 		case err == nil:
-			err = b.fits(ctx, s, t, before[name])
+			err = b.fits(ctx, s, t)
 		}
 		if err != nil {
 			return fmt.Errorf("sqlbridge: table %s after a change of the schema: %w", name, err)
@@ -87,9 +114,16 @@ func (b *Bridge) schemaMoved(ctx context.Context) error {
 }
 
 // fits takes a table into the catalog.
-func (b *Bridge) fits(ctx context.Context, s *stored, t, before *table) error {
+func (b *Bridge) fits(ctx context.Context, s *stored, t *table) error {
 	b.catalog[s.name] = t
-	if s.state == stateSuspended || before != nil && !slices.Equal(before.names(), t.names()) {
+	known, err := b.shownColumns(ctx, t)
+	if err == nil && slices.Equal(known, t.names()) {
+		err = b.noteColumns(ctx, t)
+	}
+	if err != nil {
+		return err
+	}
+	if s.state == stateSuspended || !slices.Equal(known, t.names()) {
 		b.reshow[s.name] = true
 	}
 	if s.state == stateSuspended {

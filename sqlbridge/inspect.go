@@ -46,6 +46,10 @@ type table struct {
 	autoinc      bool     // AUTOINCREMENT
 	rowid        string   // a name for the rowid that no column hides, "" where there is none or it is the key
 	userTriggers []string // triggers of the user on it
+
+	// fresh are columns that the last projection did not know. They show their default: what others wrote to them is stored,
+	// and shown with the next commit.
+	fresh map[string]bool
 }
 
 type index struct{ name, sql string }

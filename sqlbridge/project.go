@@ -92,7 +92,7 @@ func (b *Bridge) projectTable(r *round, t *table) error {
 		return failed == nil
 	})
 	delete(b.mine, t.name)
-	return errors.Join(err, failed)
+	return errors.Join(err, failed, b.noteColumns(r.ctx, t))
 }
 
 // notHere drops the rows that the table has already.
