@@ -41,6 +41,8 @@ var oneSided = []struct {
 	{"integer keys", `CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v); INSERT INTO t(v) VALUES('a'),('b');`, "t", []string{
 		`INSERT INTO t(v) VALUES('c')`, `UPDATE t SET id = 100 WHERE v = 'a'`, `INSERT INTO t(v) VALUES('d')`, `UPDATE t SET id = -9223372036854775808 WHERE v = 'b'`, `REPLACE INTO t VALUES(100, 'e')`, `UPDATE t SET rowid = 7 WHERE v = 'c'`,
 	}},
+	{"rows that go by their rowid", `CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t(rowid, id, v) VALUES(5, 'x', 1), (6, 'y', 2), (7, 'w', 3);`, "t", []string{
+		`REPLACE INTO t(rowid, id, v) VALUES(5, 'z', 3)`, `INSERT INTO t VALUES('n', 1)`, `REPLACE INTO t(rowid, id, v) VALUES(7, 'w', 4)`}},
 	{"a table without rowid and with a key of three parts", `CREATE TABLE t(x INTEGER, y TEXT, z BLOB, v, PRIMARY KEY(z, x, y)) WITHOUT ROWID; INSERT INTO t VALUES(1,'a',x'00',1),(1,'a',x'',2),(-1,'',x'ff',3);`, "t", []string{
 		`UPDATE t SET v = 9 WHERE x = 1`, `UPDATE t SET x = x + 1`, `INSERT INTO t VALUES(5, 'with,comma', x'2c', NULL)`, `DELETE FROM t WHERE z = x''`, `REPLACE INTO t VALUES(5, 'with,comma', x'2c', 'again')`,
 	}},

@@ -44,8 +44,12 @@ func (t *table) triggers(clock string) []string {
 			log(fmt.Sprintf("CASE WHEN %s THEN '%s' ELSE '%s' END", moved, hintMove, hintUpdate), newKey, "") + " " +
 			log(lit(hintMove), oldKey, " WHERE "+moved) + " END",
 	}
+	if t.rowid != "" { // -1 stands for one that SQLite will choose: nearly every insert, and a look for each would cost a third of it
+		out = append(out, fmt.Sprintf("CREATE TRIGGER %s BEFORE INSERT ON %s WHEN NEW.%s <> -1 AND (SELECT on_ FROM _rowmesh_suppress) = 0 BEGIN %s END",
+			name("br"), tbl, t.rowid, log(lit(hintLook), quoteAll(t.key, ""), " FROM "+tbl+" WHERE "+t.rowid+" = NEW."+t.rowid)))
+	}
 	looks := t.looks()
-	if len(looks) == 0 && t.rowid == "" {
+	if len(looks) == 0 {
 		return out
 	}
 	var insert []string
@@ -54,9 +58,6 @@ func (t *table) triggers(clock string) []string {
 		insert = append(insert, look)
 		out = append(out, fmt.Sprintf("CREATE TRIGGER %s BEFORE UPDATE OF %s ON %s%s BEGIN %s END",
 			name(fmt.Sprintf("bu%d", i)), quoteAll(t.unique[i].columns, ""), tbl, on, look))
-	}
-	if t.rowid != "" {
-		insert = append(insert, log(lit(hintLook), quoteAll(t.key, ""), " FROM "+tbl+" WHERE "+t.rowid+" = NEW."+t.rowid))
 	}
 	return append(out, "CREATE TRIGGER "+name("bi")+" BEFORE INSERT ON "+tbl+on+" BEGIN "+strings.Join(insert, " ")+" END")
 }
