@@ -51,9 +51,16 @@ type assembler struct {
 // add takes the next frame and returns the whole message, or done = false while more of it is to come.
 func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
 	body = f.Body
-	if part, ok := a.parts[f.Type]; ok || f.More {
+	part, begun := a.parts[f.Type]
+	if begun && part == nil {
+		return nil, false, a.pass(f)
+	}
+	if begun || f.More {
 		if limit := f.Type.limit(); len(part)+len(body) > limit {
 			return nil, false, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, limit)
+		}
+		if part == nil {
+			part = []byte{} // a nil part is one that is passed over
 		}
 		body = append(part, body...)
 	}
@@ -68,6 +75,25 @@ func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
 	f.Body = body
 	body, err = f.plain()
 	return body, true, err
+}
+
+// begun reports whether a message of this type is under way.
+func (a *assembler) begun(t FrameType) bool {
+	_, ok := a.parts[t]
+	return ok
+}
+
+// pass passes over a message that begins with this frame, or that is passed over already: it is neither kept nor inflated.
+func (a *assembler) pass(f Frame) error {
+	if !f.More {
+		delete(a.parts, f.Type)
+		return nil
+	}
+	if a.parts == nil {
+		a.parts = map[FrameType][]byte{}
+	}
+	a.parts[f.Type] = nil
+	return nil
 }
 
 // plain returns the body of a frame that is a message of its own.

@@ -119,6 +119,9 @@ func (r *Replica) current(l *link, id uint64) *pull {
 	return nil
 }
 
+// pulls reports whether a session with the link is on its way in.
+func (r *Replica) pulls(l *link) bool { return r.pull != nil && r.pull.active && r.pull.link == l.id }
+
 func (r *Replica) onChunk(l *link, body []byte) error {
 	var c chunkBody
 	if err := decodeBody(FrameChunk, body, &c); err != nil {

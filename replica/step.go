@@ -25,6 +25,9 @@ func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
 	if f.Type.Bulk() {
 		stream = 1
 	}
+	if (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) && !l.parts[stream].begun(f.Type) {
+		return l.parts[stream].pass(f) // of a session that was given up, or of none
+	}
 	body, done, err := l.parts[stream].add(f)
 	if err == nil && !done {
 		return nil
