@@ -107,7 +107,7 @@ func TestBombs(t *testing.T) {
 			small = encoder.EncodeAll(append(bomb.body, noiseOf(len(bomb.body)/800)...), nil)
 		}
 		bounded(t, len(small), perByte, func() { k.take(replica.Frame{Type: bomb.kind, Zstd: true, Body: small}) })
-		if k.open {
+		if k.open && bomb.kind != replica.FrameChunk { // one that nobody asked for is passed over
 			t.Errorf("%s: %d bytes that would become %d do not end the link", bomb.kind, len(small), len(bomb.body))
 		}
 	}
