@@ -18,7 +18,7 @@ import (
 // side is one database with a real replica on it. The frames between two sides are carried by hand, on a
 // clock that stands still unless a test moves it.
 type side struct {
-	t      *testing.T
+	t      testing.TB
 	name   byte
 	path   string
 	db     *sql.DB // as a program uses it
@@ -31,7 +31,7 @@ type side struct {
 	opt    Options
 }
 
-func openDB(t *testing.T, path string) *sql.DB {
+func openDB(t testing.TB, path string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)")
 	if err != nil {
@@ -42,7 +42,7 @@ func openDB(t *testing.T, path string) *sql.DB {
 }
 
 // newSide makes a database, lets a program run the schema, and starts a replica on it.
-func newSide(t *testing.T, name byte, now *int64, schema string, opt Options) *side {
+func newSide(t testing.TB, name byte, now *int64, schema string, opt Options) *side {
 	t.Helper()
 	s := &side{t: t, name: name, path: filepath.Join(t.TempDir(), string(name)+".db"), now: now, opt: opt}
 	s.db = openDB(t, s.path)
