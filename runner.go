@@ -115,6 +115,9 @@ func (p *Peer) turn(ctx context.Context) {
 	in := p.in
 	p.in = nil
 	capture := p.capture && p.manners.may(time.Now())
+	if capture && p.bridge != nil {
+		_ = p.bridge.Prepare(ctx) // what fails here the round meets again, and can wait for
+	}
 	if err := p.process(ctx, capture, in); err != nil {
 		p.fail(err)
 		return

@@ -1,6 +1,7 @@
 package sqlbridge
 
 import (
+	"context"
 	"fmt"
 	"testing"
 )
@@ -27,6 +28,9 @@ func BenchmarkCapture(b *testing.B) {
 					insert()
 				} else {
 					s.exec(`UPDATE item SET a = a + 1 WHERE rowid <= 1000`)
+				}
+				if err := s.b.Prepare(context.Background()); err != nil {
+					b.Fatal(err)
 				}
 				b.StartTimer()
 				s.round()

@@ -56,6 +56,7 @@ type Bridge struct {
 	commits       int64 // rounds committed
 	keptLocal     map[string]int64
 	driftDue      bool
+	ahead         *prepared     // for the next round
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it
 	setBack       bool          // the file was found in another state than this run had left it in

@@ -42,7 +42,7 @@ type drainer struct {
 }
 
 func (d *drainer) run() error {
-	hints, err := d.r.readOutbox()
+	hints, err := d.r.hints()
 	if err != nil {
 		return err
 	}
@@ -76,17 +76,17 @@ func (d *drainer) run() error {
 	return nil
 }
 
-// readOutbox reads all entries, and notes the last one.
-func (r *round) readOutbox() ([]hint, error) {
+// readOutbox reads the entries after one, and notes the last one.
+func (v *view) readOutbox(after int64, last *int64) ([]hint, error) {
 	width := 1
-	for _, t := range r.b.catalog {
+	for _, t := range v.b.catalog {
 		width = max(width, len(t.key))
 	}
 	cols := make([]string, width)
 	for i := range cols {
 		cols[i] = fmt.Sprintf("k%d", i+1)
 	}
-	rows, err := r.b.query(r.ctx, `SELECT seq, tbl, op, ms, `+quoteAll(cols, "")+` FROM _rowmesh_outbox ORDER BY seq`)
+	rows, err := v.b.query(v.ctx, `SELECT seq, tbl, op, ms, `+quoteAll(cols, "")+` FROM _rowmesh_outbox WHERE seq > ? ORDER BY seq`, after)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (r *round) readOutbox() ([]hint, error) {
 	keys := make([]any, width)
 	var tbl, ms int64
 	var op string
-	dest := []any{&r.captured, &tbl, &op, &ms}
+	dest := []any{last, &tbl, &op, &ms}
 	for i := range keys {
 		dest = append(dest, &keys[i])
 	}
@@ -103,14 +103,14 @@ func (r *round) readOutbox() ([]hint, error) {
 		if err := rows.Scan(dest...); err != nil {
 			return nil, err
 		}
-		s := r.b.byTbl[tbl]
-		if s == nil || r.b.catalog[s.name] == nil {
+		s := v.b.byTbl[tbl]
+		if s == nil || v.b.catalog[s.name] == nil {
 			continue // suspended or no longer tracked: a drift scan looks at it when it is again
 		}
-		t := r.b.catalog[s.name]
+		t := v.b.catalog[s.name]
 		key, err := keyOf(keys[:len(t.key)])
 		if err != nil {
-			r.b.keptLocal[t.name]++ // a row with a NULL in its key stays local
+			v.b.keptLocal[t.name]++ // a row with a NULL in its key stays local
 			continue
 		}
 		out = append(out, hint{t, key, op, ms})

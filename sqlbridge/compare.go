@@ -123,7 +123,7 @@ func (v *view) shown(t *table, keys []crdt.Key) ([]crdt.Row, error) {
 
 // compare returns the operations that explain how rows of a table came to differ from what was shown.
 func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (ops []crdt.Op, err error) {
-	now, err := r.current(t, keys)
+	now, err := r.present(t, keys)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ type round struct {
 	view
 	over     bool
 	captured int64     // the last outbox entry that Capture took in
+	ahead    *prepared // nil: nothing was read ahead
 	drifted  []*stored // tables whose drift scan Capture made
 }
 
@@ -48,8 +49,10 @@ func (r *round) begun() error {
 		return err
 	}
 	if v == r.b.schemaVersion {
+		r.takeAhead()
 		return nil
 	}
+	r.b.ahead = nil
 	return r.b.schemaMoved(r.ctx)
 }
 

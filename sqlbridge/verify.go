@@ -21,8 +21,9 @@ type Difference struct {
 // differences.
 func (b *Bridge) Verify(ctx context.Context) (diffs []Difference, err error) {
 	err = b.Read(ctx, func(rv replica.View) error {
-		r := &round{view: *rv.(*view)}
-		hints, err := r.readOutbox()
+		r := rv.(*view)
+		var last int64
+		hints, err := r.readOutbox(0, &last)
 		if err != nil {
 			return err
 		}

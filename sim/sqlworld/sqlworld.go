@@ -251,6 +251,14 @@ func (m *medium) Track() error {
 	return err
 }
 
+// Prepare reads ahead, where the bridge is open.
+func (m *medium) Prepare() error {
+	if m.bridge == nil {
+		return nil
+	}
+	return m.bridge.Prepare(context.Background())
+}
+
 // store fails where the simulator says so.
 type store struct {
 	*sqlbridge.Bridge
