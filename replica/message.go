@@ -53,7 +53,8 @@ func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
 	body = f.Body
 	part, begun := a.parts[f.Type]
 	if begun && part == nil {
-		return nil, false, a.pass(f)
+		a.pass(f)
+		return nil, false, nil
 	}
 	if begun || f.More {
 		if limit := f.Type.limit(); len(part)+len(body) > limit {
@@ -84,16 +85,15 @@ func (a *assembler) begun(t FrameType) bool {
 }
 
 // pass passes over a message that begins with this frame, or that is passed over already: it is neither kept nor inflated.
-func (a *assembler) pass(f Frame) error {
+func (a *assembler) pass(f Frame) {
 	if !f.More {
 		delete(a.parts, f.Type)
-		return nil
+		return
 	}
 	if a.parts == nil {
 		a.parts = map[FrameType][]byte{}
 	}
 	a.parts[f.Type] = nil
-	return nil
 }
 
 // plain returns the body of a frame that is a message of its own.

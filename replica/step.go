@@ -26,7 +26,8 @@ func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
 		stream = 1
 	}
 	if (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) && !l.parts[stream].begun(f.Type) {
-		return l.parts[stream].pass(f) // of a session that was given up, or of none
+		l.parts[stream].pass(f) // of a session that was given up, or of none
+		return nil
 	}
 	body, done, err := l.parts[stream].add(f)
 	if err == nil && !done {

@@ -8,8 +8,8 @@ import (
 )
 
 // The tables of a simulated group: one with a text key, one with a composite key, and one that in SQL has a UNIQUE
-// constraint. Columns a, b, c are there from
-// the start; a machine learns of d and e by the action column, at a time of its own.
+// constraint. Columns a, b, c are there from the start; a machine learns of d and e by the action column, at a time of
+// its own.
 const (
 	allColumns   = "abcde"
 	firstColumns = 3

@@ -156,7 +156,7 @@ type watched struct {
 
 func (w watched) Send(l replica.LinkID, f replica.Frame) {
 	w.d.frames++
-	w.d.add([]any{uint64(l), uint8(f.Type), flagsOf(f), f.Body})
+	w.d.add([]any{uint64(l), replica.AppendFrame(nil, f)})
 	w.Output.Send(l, f)
 }
 

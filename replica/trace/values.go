@@ -1,6 +1,8 @@
 package trace
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -89,9 +91,7 @@ type inputRec struct {
 	What  uint8
 	Link  uint64
 	Peer  string
-	Type  uint8
-	Flags uint8
-	Body  []byte
+	Frame []byte // as on the wire
 	Drain *drainRec
 }
 
@@ -102,12 +102,6 @@ const (
 	inFrame
 	inWrite
 	inProbe
-)
-
-const (
-	flagCritical = 1 << iota
-	flagZstd
-	flagMore
 )
 
 type roundRec struct {
@@ -278,24 +272,11 @@ func inputOf(i replica.Input) inputRec {
 	case i.Lag != 0:
 		return inputRec{What: inLag, Link: uint64(i.Lag)}
 	case i.Frame != nil:
-		return inputRec{What: inFrame, Link: uint64(i.From), Type: uint8(i.Frame.Type), Flags: flagsOf(*i.Frame), Body: i.Frame.Body}
+		return inputRec{What: inFrame, Link: uint64(i.From), Frame: replica.AppendFrame(nil, *i.Frame)}
 	case i.Write != nil:
 		return inputRec{What: inWrite, Drain: drainOf(*i.Write)}
 	}
 	return inputRec{What: inProbe}
-}
-
-func flagsOf(f replica.Frame) (b uint8) {
-	if f.Critical {
-		b |= flagCritical
-	}
-	if f.Zstd {
-		b |= flagZstd
-	}
-	if f.More {
-		b |= flagMore
-	}
-	return b
 }
 
 func (r inputRec) input() (i replica.Input, err error) {
@@ -308,10 +289,11 @@ func (r inputRec) input() (i replica.Input, err error) {
 	case inLag:
 		i.Lag = link
 	case inFrame:
-		i.From = link
-		i.Frame = &replica.Frame{
-			Type: replica.FrameType(r.Type), Critical: r.Flags&flagCritical != 0, Zstd: r.Flags&flagZstd != 0, More: r.Flags&flagMore != 0, Body: r.Body,
+		f, err := replica.ReadFrame(bufio.NewReader(bytes.NewReader(r.Frame)), nil)
+		if err != nil {
+			return i, err
 		}
+		i.From, i.Frame = link, &f
 	case inWrite:
 		d, err := r.Drain.drain()
 		if err != nil {

@@ -19,7 +19,6 @@
 package simtest
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -323,7 +322,7 @@ func (w *World) RequireRow(i int, query string, values ...any) {
 	w.t.Helper()
 	n := strings.Count(query, "?")
 	if n > len(values) {
-		w.t.Fatal(errors.New("RequireRow: fewer values than question marks"))
+		w.t.Fatal("RequireRow: fewer values than question marks")
 	}
 	rows := w.Query(i, query, values[:n]...)
 	want := values[n:]
