@@ -366,3 +366,27 @@ func TestRowThatCameAndWentInAnotherGroup(t *testing.T) {
 		t.Errorf("%s stored rows became %s", before, after)
 	}
 }
+
+// TestKeyOnlyTableIsShownOnce: a change of the schema does not show a table anew that has no columns beside its key, and one that
+// gets its first column is filled.
+func TestKeyOnlyTableIsShownOnce(t *testing.T) {
+	a, b := pair(t, `CREATE TABLE t(id TEXT PRIMARY KEY); INSERT INTO t VALUES('x');`)
+	b.exec(`CREATE TABLE other(id TEXT PRIMARY KEY)`)
+	round, err := b.b.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.b.reshow["t"] {
+		t.Error("the table is to be shown anew")
+	}
+	round.Abort()
+	a.exec(`ALTER TABLE t ADD COLUMN v`)
+	a.exec(`UPDATE t SET v = 5`)
+	sync(t, a, b)
+	b.exec(`ALTER TABLE t ADD COLUMN v`)
+	sync(t, a, b)
+	if got := b.query(`SELECT v FROM t`); got != "5" {
+		t.Errorf("the first column holds %q", got)
+	}
+	requireEqual(t, a, b, "t")
+}

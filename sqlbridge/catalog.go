@@ -44,29 +44,15 @@ func (b *Bridge) inspectStored(ctx context.Context, q querier, s *stored) (*tabl
 	if len(t.key) != s.parts {
 		return nil, &RefusedError{s.name, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts), "give it the group's key"}
 	}
-	known, err := b.shownColumns(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	t.fresh = map[string]bool{}
-	for _, c := range t.names() {
-		if !slices.Contains(known, c) {
-			t.fresh[c] = true
-		}
-	}
-	return t, nil
-}
-
-// shownColumns returns the columns of a table as the last projection knew it: those of now where nothing is noted.
-func (b *Bridge) shownColumns(ctx context.Context, t *table) ([]string, error) {
-	names := columnList(t)
-	err := b.meta(ctx, columnsMeta(t), &names)
-	return strings.Split(names, "\n"), err
+	names := columnList(t) // where nothing is noted
+	err = b.meta(ctx, columnsMeta(t), &names)
+	t.known = strings.FieldsFunc(names, func(r rune) bool { return r == '\n' }) // not nil, even where there are none
+	return t, err
 }
 
 // noteColumns notes that the table now shows all of its columns.
 func (b *Bridge) noteColumns(ctx context.Context, t *table) error {
-	t.fresh = nil
+	t.known = nil
 	return b.setMeta(ctx, columnsMeta(t), columnList(t))
 }
 
@@ -116,14 +102,13 @@ func (b *Bridge) schemaMoved(ctx context.Context) error {
 // fits takes a table into the catalog.
 func (b *Bridge) fits(ctx context.Context, s *stored, t *table) error {
 	b.catalog[s.name] = t
-	known, err := b.shownColumns(ctx, t)
-	if err == nil && slices.Equal(known, t.names()) {
-		err = b.noteColumns(ctx, t)
+	same := slices.Equal(t.known, t.names())
+	if same {
+		if err := b.noteColumns(ctx, t); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if s.state == stateSuspended || !slices.Equal(known, t.names()) {
+	if s.state == stateSuspended || !same {
 		b.reshow[s.name] = true
 	}
 	if s.state == stateSuspended {

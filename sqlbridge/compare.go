@@ -189,7 +189,7 @@ func (t *table) differing(was crdt.Row, row tableRow) (sets []crdt.Set) {
 	for i, c := range t.cols {
 		cell, ok := was.Cell(c.name)
 		value := cell.Value
-		if !ok || t.fresh[c.name] {
+		if !ok || t.fresh(c.name) {
 			if !c.constant {
 				continue // SQLite chose the value when the row was shown; nobody can say if it changed
 			}

@@ -47,10 +47,12 @@ type table struct {
 	rowid        string   // a name for the rowid that no column hides, "" where there is none or it is the key
 	userTriggers []string // triggers of the user on it
 
-	// fresh are columns that the last projection did not know. They show their default: what others wrote to them is stored,
-	// and shown with the next commit.
-	fresh map[string]bool
+	known []string // columns as the last projection knew them; nil: all
 }
+
+// fresh reports whether the last projection did not know a column. It shows its default: what others wrote to it is stored, and
+// shown with the next commit.
+func (t *table) fresh(col string) bool { return t.known != nil && !slices.Contains(t.known, col) }
 
 type index struct{ name, sql string }
 
