@@ -141,8 +141,12 @@ func newPeer(cfg Config) *Peer {
 }
 
 // start loads the replica, opens the network and starts the runner.
-func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened) error {
-	var err error
+func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened) (err error) {
+	defer func() {
+		if err != nil && p.tapeFile != nil { // the next try may use the name
+			err = errors.Join(err, p.tapeFile.Close(), os.Remove(p.cfg.Record))
+		}
+	}()
 	if p.id, err = network.LoadIdentity(p.cfg.identityPath(beside)); err != nil {
 		return err
 	}
