@@ -373,7 +373,7 @@ func (p *Peer) Rows(ctx context.Context, keys ...replica.RowKey) (rows []crdt.Ro
 // replica stands still meanwhile.
 func (p *Peer) Scan(ctx context.Context, table string, yield func(crdt.Key, crdt.Row) bool) error {
 	return p.read(ctx, func(v replica.View) error {
-		return v.Scan(table, func(page []replica.RowState) bool {
+		return v.Scan(table, crdt.Key{}, func(page []replica.RowState) bool {
 			for _, r := range page {
 				if r.Row.Alive() && !yield(r.Key, r.Row) {
 					return false

@@ -1,9 +1,12 @@
 package crdt
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -82,8 +85,116 @@ func checkPart(v Value, composite bool) error {
 // IsZero reports whether k is no key.
 func (k Key) IsZero() bool { return k.enc == "" }
 
-// Compare orders keys by their encoding. The order has no meaning in SQL; it is the same everywhere.
-func (k Key) Compare(l Key) int { return strings.Compare(k.enc, l.enc) }
+// Compare orders keys as SQLite's BINARY collation does: numbers before text before blobs, numbers by value, the
+// others by their bytes. Composite keys go part by part, but by kind and then by the digits of their integers, as the
+// text does in which package sqlbridge keeps them (keyColumn there). So one index of a database, and every other store,
+// visits the rows of a table in the same order, and a visit can be gone on with elsewhere.
+func (k Key) Compare(l Key) int {
+	if k.enc == l.enc {
+		return 0
+	}
+	a, b := cursor{s: k.enc}, cursor{s: l.enc}
+	n, m := a.parts(), b.parts()
+	if n <= 1 || m <= 1 {
+		return cmp.Or(cmp.Compare(n, m), compareSingle(k.value(), l.value()))
+	}
+	for range min(n, m) {
+		if c := comparePart(a.part(), b.part()); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(n, m)
+}
+
+// value returns the only part of a key.
+func (k Key) value() Value { return Value{k.enc} }
+
+// parts reads how many parts a key has. The cursor is on a checked key, or on none.
+func (c *cursor) parts() int {
+	switch {
+	case c.s == "":
+		return 0
+	case c.s[0]>>5 != majorArray:
+		return 1
+	}
+	n, _ := c.array("key")
+	return n
+}
+
+func (c *cursor) part() Value {
+	v, err := c.value()
+	if err != nil {
+		panic(fmt.Sprintf("crdt: key %x: %v", c.s, err)) // every Key was checked when it was made
+	}
+	return v
+}
+
+// storageOrder is SQLite's order of storage classes.
+func storageOrder(k Kind) int {
+	switch k {
+	case KindNull:
+		return 0
+	case KindInteger, KindReal:
+		return 1
+	case KindText, KindRawText:
+		return 2
+	}
+	return 3
+}
+
+func compareSingle(a, b Value) int {
+	x, y := a.Kind(), b.Kind()
+	if c := cmp.Compare(storageOrder(x), storageOrder(y)); c != 0 {
+		return c
+	}
+	switch {
+	case x == KindInteger && y == KindInteger:
+		return cmp.Compare(a.Integer(), b.Integer())
+	case x == KindReal && y == KindReal:
+		return cmp.Compare(a.Real(), b.Real())
+	case x == KindInteger:
+		return compareIntReal(a.Integer(), b.Real())
+	case x == KindReal:
+		return -compareIntReal(b.Integer(), a.Real())
+	}
+	return strings.Compare(a.Bytes(), b.Bytes())
+}
+
+// compareIntReal compares without rounding the integer. The REAL of a key is never a 64-bit integer itself.
+func compareIntReal(i int64, f float64) int {
+	switch {
+	case f >= 1<<63:
+		return -1
+	case f < -1<<63:
+		return 1
+	}
+	if c := cmp.Compare(i, int64(f)); c != 0 { // int64 cuts towards zero
+		return c
+	}
+	return cmp.Compare(0, f-math.Trunc(f))
+}
+
+// comparePart compares two parts of composite keys: blobs, integers, text, in the order of the letters that mark them.
+func comparePart(a, b Value) int {
+	if c := cmp.Compare(partOrder(a.Kind()), partOrder(b.Kind())); c != 0 {
+		return c
+	}
+	if a.Kind() == KindInteger {
+		var x, y [20]byte
+		return bytes.Compare(strconv.AppendInt(x[:0], a.Integer(), 10), strconv.AppendInt(y[:0], b.Integer(), 10))
+	}
+	return strings.Compare(a.Bytes(), b.Bytes())
+}
+
+func partOrder(k Kind) byte {
+	switch k {
+	case KindBlob:
+		return 'b'
+	case KindInteger:
+		return 'i'
+	}
+	return 't'
+}
 
 // Encoded returns the canonical CBOR form.
 func (k Key) Encoded() string { return k.enc }

@@ -85,7 +85,7 @@ func readStore(ctx context.Context, d ds.Batching) error {
 			return err
 		}
 		look := func(rows []replica.RowState) bool { return fmt.Sprint(rows) != "" }
-		if err := v.Scan("customers", look); err != nil {
+		if err := v.Scan("customers", crdt.Key{}, look); err != nil {
 			return err
 		}
 		return v.Changed(st.Coverage, nil, replica.Position{}, func(_ crdt.Stamp, rows []replica.RowState) bool { return look(rows) })

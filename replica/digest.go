@@ -23,7 +23,7 @@ func Digest(v View) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
 	for _, table := range slices.Compact(tables) {
 		var rows []RowState
-		err := v.Scan(table, func(page []RowState) bool {
+		err := v.Scan(table, crdt.Key{}, func(page []RowState) bool {
 			rows = append(rows, page...)
 			return true
 		})

@@ -68,10 +68,10 @@ func (m *memStore) Changed(in, notIn crdt.Coverage, after Position, yield func(c
 	return nil
 }
 
-func (m *memStore) Scan(table string, yield func([]RowState) bool) error {
+func (m *memStore) Scan(table string, after crdt.Key, yield func([]RowState) bool) error {
 	var rows []RowState
 	for k, row := range m.rows {
-		if k.Table == table {
+		if k.Table == table && k.Key.Compare(after) > 0 {
 			rows = append(rows, RowState{k, row})
 		}
 	}

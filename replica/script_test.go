@@ -371,7 +371,7 @@ func (s *stage) rows() {
 	var all []string
 	for i := range s.d.CmdArgs {
 		var b strings.Builder
-		_ = s.actor(i).store.Scan("t", func(rows []RowState) bool {
+		_ = s.actor(i).store.Scan("t", crdt.Key{}, func(rows []RowState) bool {
 			for _, r := range rows {
 				fmt.Fprintf(&b, "%s: %s\n", r.Key, r.Row)
 			}

@@ -68,9 +68,9 @@ type View interface {
 	// order of their keys, and may be spread over several calls; they are valid until yield returns.
 	Changed(in, notIn crdt.Coverage, after Position, yield func(at crdt.Stamp, rows []RowState) bool) error
 
-	// Scan calls yield for every row of a table, alive or not, in an order of the store's own, until yield
-	// returns false. rows is not empty, and valid until yield returns.
-	Scan(table string, yield func(rows []RowState) bool) error
+	// Scan calls yield for every row of a table, alive or not, whose key is after the given one, in the order of the keys,
+	// until yield returns false. The zero Key is before all others. rows is not empty, and valid until yield returns.
+	Scan(table string, after crdt.Key, yield func(rows []RowState) bool) error
 }
 
 // RowChange is a row that a batch writes.

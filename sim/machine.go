@@ -163,7 +163,7 @@ func (m *machine) open() (err error) {
 				continue
 			}
 			scanned[s.Table] = true
-			if err := v.Scan(s.Table, func(part []replica.RowState) bool {
+			if err := v.Scan(s.Table, crdt.Key{}, func(part []replica.RowState) bool {
 				for _, r := range part {
 					rows[r.RowKey] = r.Row
 				}

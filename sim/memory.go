@@ -122,10 +122,10 @@ func (m *memory) naming(s crdt.Stamp, after replica.Position) (rows []replica.Ro
 	return rows
 }
 
-func (m *memory) Scan(table string, yield func([]replica.RowState) bool) error {
+func (m *memory) Scan(table string, after crdt.Key, yield func([]replica.RowState) bool) error {
 	var rows []replica.RowState
 	for k, row := range m.rows {
-		if k.Table == table {
+		if k.Table == table && k.Key.Compare(after) > 0 {
 			rows = append(rows, replica.RowState{RowKey: k, Row: row})
 		}
 	}

@@ -129,7 +129,7 @@ func (b *Bridge) open(ctx context.Context) (Opened, error) {
 
 // check refuses what cannot work and sets up the connection.
 func (b *Bridge) check(ctx context.Context) error {
-	var version, file, mode string
+	var version, file, encoding, mode string
 	if err := b.conn.QueryRowContext(ctx, `SELECT sqlite_version()`).Scan(&version); err != nil {
 		return fmt.Errorf("sqlbridge: %s is no SQLite handle: %w", b.opt.Path, err)
 	}
@@ -138,6 +138,12 @@ func (b *Bridge) check(ctx context.Context) error {
 	}
 	if file == "" {
 		return fmt.Errorf("sqlbridge: %s: an in-memory database cannot be tracked, for nothing outside can see it: use a file", b.opt.Path)
+	}
+	if err := b.conn.QueryRowContext(ctx, `PRAGMA encoding`).Scan(&encoding); err != nil {
+		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
+	}
+	if encoding != "UTF-8" {
+		return fmt.Errorf("sqlbridge: %s keeps its text in %s, which sorts otherwise than on other peers: make a copy in UTF-8 (sqlite3 old.db .dump | sqlite3 new.db)", b.opt.Path, encoding)
 	}
 	for _, p := range []string{
 		fmt.Sprintf("busy_timeout=%d", lockRetry.Milliseconds()), "foreign_keys=OFF", "recursive_triggers=OFF", "synchronous=FULL",

@@ -240,7 +240,7 @@ func (v *view) differences(t *table, yield func(crdt.Op)) error {
 // missing finds the rows that should be shown and are not in the table.
 func (v *view) missing(t *table, seen map[crdt.Key]bool, yield func(crdt.Op)) error {
 	var failed error
-	err := v.Scan(t.name, func(rows []replica.RowState) bool {
+	err := v.Scan(t.name, crdt.Key{}, func(rows []replica.RowState) bool {
 		var keys []crdt.Key
 		for _, st := range rows {
 			if !seen[st.Key] {

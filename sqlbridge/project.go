@@ -78,7 +78,7 @@ func (b *Bridge) projectTable(r *round, t *table) error {
 		return err
 	}
 	var failed error
-	err = r.Scan(t.name, func(rows []replica.RowState) bool {
+	err = r.Scan(t.name, crdt.Key{}, func(rows []replica.RowState) bool {
 		if b.mine[t.name] {
 			if rows, failed = r.notHere(t, rows); failed != nil {
 				return false

@@ -528,39 +528,42 @@ func (v *view) scanAny(rows *sql.Rows) (st replica.RowState, n int64, err error)
 	return st, n, err
 }
 
-// Scan visits every row of a table, in order of their numbers.
-func (v *view) Scan(name string, yield func([]replica.RowState) bool) error {
+// Scan visits the rows of a table in the order of the index on (tbl, k), which is that of crdt.Key.
+func (v *view) Scan(name string, after crdt.Key, yield func([]replica.RowState) bool) error {
 	s := v.b.tables[name]
 	if s == nil {
 		return nil
 	}
-	for from := int64(0); ; {
-		page, last, err := v.scanPage(s, from)
+	for {
+		page, err := v.scanPage(s, after)
 		if err != nil {
 			return fmt.Errorf("sqlbridge: scan %s: %w", name, err)
 		}
 		if len(page) == 0 || !yield(page) {
 			return nil
 		}
-		from = last
+		after = page[len(page)-1].Key
 	}
 }
 
-// scanPage reads by number, which +tbl makes sure of: by the index on tbl every page would sort the whole table.
-func (v *view) scanPage(s *stored, from int64) (page []replica.RowState, last int64, err error) {
-	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE n > ? AND +tbl = ? ORDER BY n LIMIT ?`, from, s.tbl, readPage)
+func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err error) {
+	query, args := `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? ORDER BY k LIMIT ?`, []any{s.tbl, readPage}
+	if !after.IsZero() {
+		query, args = `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? AND k > ? ORDER BY k LIMIT ?`, []any{s.tbl, keyColumn(after), readPage}
+	}
+	rows, err := v.b.query(v.ctx, query, args...)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		n, st, err := v.scan(rows, s)
+		_, st, err := v.scan(rows, s)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		page, last = append(page, st), n
+		page = append(page, st)
 	}
-	return page, last, rows.Err()
+	return page, rows.Err()
 }
 
 func appendNumbers(list []byte, numbers []int64) []byte {

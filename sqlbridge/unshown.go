@@ -94,7 +94,7 @@ func (r *round) setUnshown(s *stored, k crdt.Key, shows crdt.Row) error {
 // they are shown and not taken for deleted.
 func (r *round) hideMissing(s *stored, t *table) error {
 	var failed error
-	err := r.Scan(t.name, func(rows []replica.RowState) bool {
+	err := r.Scan(t.name, crdt.Key{}, func(rows []replica.RowState) bool {
 		missing, err := r.notHere(t, rows)
 		for _, st := range missing {
 			if err == nil {

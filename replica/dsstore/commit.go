@@ -66,6 +66,7 @@ func (r *round) Commit(b replica.Batch) error {
 		return fmt.Errorf("dsstore: commit: %w", err)
 	}
 	r.number++
+	r.grew(b.Rows)
 	r.Store.meta = r.meta
 	r.schemas = append(r.schemas, b.Schemas...)
 	for _, t := range tables {

@@ -75,7 +75,7 @@ func readAll(d ds.Batching) (text string, err error) {
 		st := must(v.Load())
 		text = fmt.Sprint(st)
 		var lines []string
-		if err := v.Scan("t", func(rows []replica.RowState) bool {
+		if err := v.Scan("t", crdt.Key{}, func(rows []replica.RowState) bool {
 			for _, r := range rows {
 				lines = append(lines, r.RowKey.String()+r.Row.String())
 			}

@@ -26,7 +26,8 @@ type Store struct {
 	byNum   []*origin // number n at n-1
 	tables  map[string]*table
 	schemas []*crdt.Schema
-	broken  error // a commit failed: what it left behind is known after the next open only
+	broken  error      // a commit failed: what it left behind is known after the next open only
+	order   tableOrder // of the table that is being scanned
 }
 
 type meta struct {
@@ -410,32 +411,92 @@ func (s *Store) parseRow(key ds.Key, tbl string, b []byte) (crdt.Row, error) {
 	return row, nil
 }
 
-// Scan calls yield for every row of a table.
-func (v view) Scan(tbl string, yield func([]replica.RowState) bool) error {
-	var page []replica.RowState
-	stopped := false
-	err := v.each(v.ctx, rowPrefix(tbl), false, func(key ds.Key, b []byte) (bool, error) {
-		k, err := parseRowKey(tbl, key.String())
-		if err != nil {
-			return false, err
-		}
-		row, err := v.parseRow(key, tbl, b)
-		if err != nil {
-			return false, err
-		}
-		if page = append(page, replica.RowState{RowKey: k, Row: row}); len(page) == scanRows {
-			stopped = !yield(page)
-			page = page[:0]
-		}
-		return !stopped, nil
-	})
+// Scan calls yield for the rows of a table in order of their keys.
+func (v view) Scan(tbl string, after crdt.Key, yield func([]replica.RowState) bool) error {
+	keys, err := v.sortedKeys(v.ctx, tbl)
 	if err != nil {
 		return fmt.Errorf("dsstore: scan %s: %w", tbl, err)
 	}
-	if !stopped && len(page) > 0 {
-		yield(page)
+	i, found := slices.BinarySearchFunc(keys, after, crdt.Key.Compare)
+	if found {
+		i++
 	}
+	for part := range slices.Chunk(keys[i:], scanRows) {
+		at := make([]replica.RowKey, len(part))
+		for j, k := range part {
+			at[j] = replica.RowKey{Table: tbl, Key: k}
+		}
+		rows, err := v.Rows(at)
+		if err != nil {
+			return err
+		}
+		page := make([]replica.RowState, len(part))
+		for j, k := range at {
+			page[j] = replica.RowState{RowKey: k, Row: rows[j]}
+		}
+		if !yield(page) {
+			return nil
+		}
+	}
+	v.order = tableOrder{} // nobody goes on after the end
 	return nil
+}
+
+// tableOrder is the keys of one table in order. A datastore has no order of its own that SQL shares, and a copy for a
+// newcomer scans a table in many short visits, so the order is kept from one to the next. Commits add to it.
+type tableOrder struct {
+	table string
+	keys  []crdt.Key
+	fresh []crdt.Key // added since, not sorted in yet
+}
+
+func (s *Store) sortedKeys(ctx context.Context, tbl string) ([]crdt.Key, error) {
+	if s.order.table != tbl {
+		s.order = tableOrder{}
+		keys, err := s.listKeys(ctx, tbl)
+		if err != nil {
+			return nil, err
+		}
+		s.order = tableOrder{table: tbl, keys: keys}
+	}
+	if o := &s.order; len(o.fresh) > 0 {
+		o.keys = append(o.keys, o.fresh...)
+		o.fresh = nil
+		slices.SortFunc(o.keys, crdt.Key.Compare)
+	}
+	return s.order.keys, nil
+}
+
+func (s *Store) listKeys(ctx context.Context, tbl string) (keys []crdt.Key, err error) {
+	res, err := s.ds.Query(ctx, query.Query{Prefix: rowPrefix(tbl), KeysOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer res.Close()
+	for {
+		r, ok := res.NextSync()
+		if !ok {
+			slices.SortFunc(keys, crdt.Key.Compare)
+			return keys, nil
+		}
+		if r.Error != nil {
+			return nil, r.Error
+		}
+		k, err := parseRowKey(tbl, r.Key)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k.Key)
+	}
+}
+
+// grew notes rows that a commit has added.
+func (s *Store) grew(rows []replica.RowChange) {
+	for _, c := range rows {
+		if c.Schema.Table == s.order.table && c.Old.IsZero() {
+			s.order.fresh = append(s.order.fresh, c.Key)
+		}
+	}
 }
 
 // Changed visits the rows of the transactions in in and not in notIn.

@@ -144,7 +144,7 @@ func dump(s replica.Store) (text string, err error) {
 		}
 		var rows, visits []string
 		for _, table := range tableNames {
-			if err := v.Scan(table, func(page []replica.RowState) bool {
+			if err := v.Scan(table, crdt.Key{}, func(page []replica.RowState) bool {
 				for _, r := range page {
 					rows = append(rows, line(r.RowKey, r.Row))
 				}

@@ -4,6 +4,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -72,7 +73,7 @@ func testEmpty(t *testing.T, open Open) {
 		if err != nil || len(rows) != 1 || !rows[0].IsZero() {
 			t.Errorf("an empty store has rows %v, %v", rows, err)
 		}
-		if err := v.Scan("t", func([]replica.RowState) bool { t.Error("an empty store has rows to scan"); return true }); err != nil {
+		if err := v.Scan("t", crdt.Key{}, func([]replica.RowState) bool { t.Error("an empty store has rows to scan"); return true }); err != nil {
 			t.Error(err)
 		}
 	})
@@ -174,10 +175,14 @@ func (g *generator) key(table string) crdt.Key {
 	if table == "a/b" {
 		return crdt.MustKey(n, crdt.Text(texts[g.IntN(len(texts))]))
 	}
-	switch g.IntN(3) {
+	switch g.IntN(5) {
 	case 0:
+		return crdt.MustKey(crdt.Real(float64(g.IntN(80))/2 - 20.25))
+	case 1: // numbers that a comparison by float64 would mix up
+		return crdt.MustKey([]crdt.Value{crdt.Integer(1<<53 + 1), crdt.Integer(1 << 53), crdt.Integer(math.MaxInt64), crdt.Integer(math.MinInt64), crdt.Real(1e300), crdt.Real(math.Inf(-1))}[g.IntN(6)])
+	case 2:
 		return crdt.MustKey(crdt.Text(texts[g.IntN(len(texts))]))
-	case 1:
+	case 3:
 		return crdt.MustKey(crdt.Blob([]byte(texts[g.IntN(len(texts))])))
 	}
 	return crdt.MustKey(n)
@@ -295,21 +300,47 @@ func compareRows(t *testing.T, g *generator, v replica.View) {
 		}
 	}
 	for _, table := range tableNames {
-		if err := v.Scan(table, func(rows []replica.RowState) bool {
-			for _, r := range rows {
-				if !left[r.RowKey].Equal(r.Row) || r.Row.IsZero() {
-					t.Errorf("scan shows %s as %s, want %s", r.RowKey, r.Row, left[r.RowKey])
-				}
-				delete(left, r.RowKey)
+		whole := scan(t, g, v, table, false)
+		for i, r := range whole {
+			if !left[r.RowKey].Equal(r.Row) || r.Row.IsZero() {
+				t.Errorf("scan shows %s as %s, want %s", r.RowKey, r.Row, left[r.RowKey])
 			}
-			return true
-		}); err != nil {
-			t.Fatal(err)
+			if i > 0 && whole[i-1].Compare(r.RowKey) >= 0 {
+				t.Errorf("scan shows %s after %s", r.RowKey, whole[i-1].RowKey)
+			}
+			delete(left, r.RowKey)
+		}
+		if broken := scan(t, g, v, table, true); !slices.EqualFunc(whole, broken, func(a, b replica.RowState) bool { return a.RowKey == b.RowKey }) {
+			t.Errorf("a scan of %s that was broken off shows %v, a whole one %v", table, broken, whole)
 		}
 	}
 	for k := range left {
 		t.Errorf("scan does not show %s", k)
 	}
+}
+
+// scan reads a table, in one go or broken off after rows of every page.
+func scan(t *testing.T, g *generator, v replica.View, table string, broken bool) (out []replica.RowState) {
+	t.Helper()
+	var after crdt.Key
+	for more := true; more; {
+		more = false
+		if err := v.Scan(table, after, func(rows []replica.RowState) bool {
+			if len(rows) == 0 {
+				t.Error("scan yields no rows")
+			}
+			if broken {
+				rows = rows[:1+g.IntN(len(rows))]
+				more = true
+			}
+			out = append(out, rows...)
+			after = rows[len(rows)-1].Key
+			return !broken
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
 }
 
 // compareChanged reads what changed between two random coverages, from a random position, in one go and broken off
@@ -517,7 +548,7 @@ func settle(t *testing.T, ends ...*end) {
 func (e *end) rows(t *testing.T) (s string) {
 	var lines []string
 	read(t, e.store, func(v replica.View) {
-		if err := v.Scan("t", func(rows []replica.RowState) bool {
+		if err := v.Scan("t", crdt.Key{}, func(rows []replica.RowState) bool {
 			for _, r := range rows {
 				lines = append(lines, r.RowKey.String()+" "+r.Row.String())
 			}

@@ -253,12 +253,12 @@ func (v recordedView) Changed(in, notIn crdt.Coverage, after replica.Position, y
 	return err
 }
 
-func (v recordedView) Scan(table string, yield func([]replica.RowState) bool) error {
-	err := v.View.Scan(table, func(rows []replica.RowState) bool {
+func (v recordedView) Scan(table string, after crdt.Key, yield func([]replica.RowState) bool) error {
+	err := v.View.Scan(table, after, func(rows []replica.RowState) bool {
 		v.r.put(kindScan, 0, rowsOf(rows), nil)
 		return yield(rows)
 	})
-	v.r.put(kindEnd, askedFor(table), nil, err)
+	v.r.put(kindEnd, askedFor([]string{table, after.Encoded()}), nil, err)
 	return err
 }
 

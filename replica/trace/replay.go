@@ -306,8 +306,8 @@ func (s *playback) Changed(in, notIn crdt.Coverage, after replica.Position, yiel
 	})
 }
 
-func (s *playback) Scan(table string, yield func([]replica.RowState) bool) error {
-	return s.stream(kindScan, askedFor(table), func(rec record) (bool, error) {
+func (s *playback) Scan(table string, after crdt.Key, yield func([]replica.RowState) bool) error {
+	return s.stream(kindScan, askedFor([]string{table, after.Encoded()}), func(rec record) (bool, error) {
 		var recs []rowStateRec
 		if err := decode(rec.Data, &recs); err != nil {
 			return false, err
