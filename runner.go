@@ -118,12 +118,13 @@ func (p *Peer) turn(ctx context.Context) {
 	if capture && p.bridge != nil {
 		_ = p.bridge.Prepare(ctx) // what fails here the round meets again, and can wait for
 	}
+	ready := p.core.IsReady()
 	if err := p.process(ctx, capture, in); err != nil {
 		p.fail(err)
 		return
 	}
 	if capture {
-		p.capture = false
+		p.capture = !ready // what is written before the first copy is taken in after it
 		if p.bridge != nil {
 			p.manners.captured(time.Now(), p.bridge.Held())
 		}
@@ -248,7 +249,7 @@ func (p *Peer) leave(ctx context.Context) {
 		for range p.net.Events() { //nolint:revive // drained until closed
 		}
 	}()
-	err := errors.Join(p.net.Close(), p.store.Close())
+	err := errors.Join(p.net.Close(), p.store.Close(), p.scratch.Reset())
 	if p.tapeFile != nil {
 		err = errors.Join(err, p.tapeFile.Close())
 	}

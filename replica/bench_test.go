@@ -79,7 +79,7 @@ func BenchmarkBlock(b *testing.B) {
 		head := r.coverage[o]
 		s := crdt.Stamp{Time: head + 1, Origin: o}
 		raw := crdt.AppendBlock(nil, &crdt.Block{Stamp: s, Prev: head, Rows: []crdt.RowDelta{{Schema: testSchema, Key: key, Row: op.Delta(s, crdt.Stamp{})}}}, r.schemas.ref)
-		if err := r.Step(store, now, 3, Frame{Type: FrameBlocks, Body: appendItem(nil, raw)}); err != nil {
+		if err := r.Step(&memRound{memStore: store}, now, 3, Frame{Type: FrameBlocks, Body: appendItem(nil, raw)}); err != nil {
 			b.Fatal(err)
 		}
 		r.Tick(now)

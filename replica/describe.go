@@ -117,6 +117,8 @@ func (p *placeBody) String() string {
 		return err.Error()
 	case p.End:
 		return "the end of the first pass"
+	case pos.Stamp.IsZero():
+		return "row " + pos.RowKey.String()
 	}
 	return line(pos.Stamp.String(), pos.RowKey.String())
 }
@@ -134,7 +136,7 @@ func (b helloBody) String() string {
 }
 
 func (b pullBody) String() string {
-	return line(fmt.Sprintf("%d claims %s", b.Session, b.Claims), iff(b.After != nil, "resume cut %s seen %s after %s", b.Cut, b.Seen, b.After))
+	return line(fmt.Sprintf("%d claims %s", b.Session, b.Claims), iff(b.Copy, "copy"), iff(b.After != nil, "resume cut %s seen %s after %s", b.Cut, b.Seen, b.After))
 }
 
 func (b chunkBody) String() string {

@@ -43,6 +43,14 @@ const (
 	// defaultChunkBytes is the size a chunk is filled to: large enough to compress and commit well, small enough
 	// that serving it takes a few milliseconds.
 	defaultChunkBytes = 256 << 10
+	// defaultStageBytes is how much of a session is held in memory until it is whole; what is more goes to the scratch space.
+	defaultStageBytes = 4 << 20
+	// putRows is how many changed rows of a large session, or of a first copy, gather before they are handed to the store.
+	putRows = 4096
+	// worthWaiting is how much of a session must have come for it to be worth a wait of resumeWait for a server that can go on
+	// with it, before it is begun anew with one that cannot.
+	worthWaiting = 1 << 20
+	resumeWait   = 20 * time.Second
 	// startCredit is how many chunks a client allows at once, moreCredit how many it adds each time that many
 	// have come. The product with the chunk size bounds what waits in queues.
 	startCredit = 8

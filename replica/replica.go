@@ -26,6 +26,8 @@ type Config struct {
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
 	CacheRows   int           // decoded rows kept in memory; 0: a default
 	ChunkBytes  int           // size to which the chunks of a session are filled; 0: a default
+	StageBytes  int           // how much of a session is held in memory until it is whole; 0: a default
+	Scratch     Scratch       // where the rest is held; nil: in memory too
 	SessionSeed uint64        // the first session number, so that numbers differ between runs
 }
 
@@ -38,6 +40,9 @@ func (c *Config) validate() error {
 	}
 	if c.ChunkBytes == 0 {
 		c.ChunkBytes = defaultChunkBytes
+	}
+	if c.StageBytes == 0 {
+		c.StageBytes = defaultStageBytes
 	}
 	return nil
 }
@@ -112,6 +117,11 @@ func New(cfg Config, v View) (*Replica, error) {
 	r.clock.Update(max(r.coverage.Max(), cfg.After))
 	if err := r.chooseOrigin(v); err != nil {
 		return nil, fmt.Errorf("replica: load: %w", err)
+	}
+	if !r.ready && len(st.Copy) > 0 {
+		if err := r.resumeCopy(st.Copy); err != nil {
+			return nil, fmt.Errorf("replica: load: %w", err)
+		}
 	}
 	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
 		r.group, r.ready = cfg.NewGroup, true
@@ -229,8 +239,9 @@ type Status struct {
 	Clock    hlc.Timestamp // greatest stamp time given out or merged
 	Links    []LinkStatus
 	Held     []HeldStatus
-	Pulling  bool // a session is on its way in
-	Staged   int  // bytes of it held until it is whole
+	Pulling  bool     // a session is on its way in
+	Staged   int      // bytes of it held until it is whole
+	Progress Progress // of the session that is on its way in, or was broken off
 	Counters Counters
 }
 
@@ -255,7 +266,7 @@ func (r *Replica) Status() Status {
 		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, r.ahead(o, h.blocks[0])})
 	}
 	if r.pull != nil {
-		s.Pulling, s.Staged = r.pull.active, r.pull.bytes
+		s.Pulling, s.Staged, s.Progress = r.pull.active, r.pull.stage.bytes, r.pull.progress
 	}
 	return s
 }

@@ -119,6 +119,22 @@ func (s *rowSet) changes(schemas *schemaSet) []RowChange {
 	return out
 }
 
+// flush takes the changes as written by the open round, which reads show from now on.
+func (s *rowSet) flush() {
+	for _, k := range s.order {
+		s.cache.Remove(k)
+	}
+	clear(s.changed)
+	s.order = s.order[:0]
+}
+
+// clear forgets all rows, those not committed and those kept.
+func (s *rowSet) clear() {
+	clear(s.changed)
+	s.order = s.order[:0]
+	s.cache.Purge()
+}
+
 // commit takes the changes as committed.
 func (s *rowSet) commit() {
 	if len(s.order) == 0 {

@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -28,6 +29,8 @@ type served struct {
 	told   map[*crdt.Schema]struct{}
 	caps   struct{ own, other hlc.Timestamp }
 
+	rows  bool // the first pass is over all rows, in order of their keys: a first copy
+	total uint64
 	pass  int
 	cut   crdt.Coverage // this pass: the transactions in cut ...
 	skip  crdt.Coverage // ... but not in skip
@@ -58,7 +61,7 @@ func (r *Replica) onPull(l *link, body []byte) error {
 		link: l, id: b.Session, run: r.run, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
 		told: map[*crdt.Schema]struct{}{},
 	}
-	s.caps.own, s.caps.other = b.CapOwn, b.Cap
+	s.caps.own, s.caps.other, s.rows = b.CapOwn, b.Cap, b.Copy
 	if !r.ready {
 		r.rejectSession(s, RejectBusy, crdt.Stamp{})
 		return nil
@@ -94,10 +97,11 @@ func (r *Replica) resume(s *served, b pullBody) (bool, error) {
 	}
 	s.first = cut
 	if b.After.End {
-		s.after.Stamp.Origin = lastOrigin
+		s.after.Stamp.Origin, s.rows = lastOrigin, false
 		return true, nil
 	}
 	s.after, err = b.After.position()
+	s.rows = s.after.Stamp.IsZero()
 	return true, err
 }
 
@@ -169,6 +173,11 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 		if late, err := r.beyond(v, s); err != nil || late {
 			return late, err
 		}
+		if s.rows {
+			if s.total, err = v.Count(); err != nil {
+				return false, err
+			}
+		}
 	}
 	done, err := r.chunk(v, s)
 	for err == nil && done && !s.cut.Includes(r.coverage) {
@@ -204,7 +213,12 @@ func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
 // chunk sends the next piece of the pass and reports whether the pass is over.
 func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 	f := filler{r: r, s: s, body: chunkBody{Session: s.id, Seq: s.seq, Run: s.run}}
-	if err := v.Changed(s.cut, s.skip, s.after, f.take); err != nil {
+	if s.rows && s.pass == 1 {
+		err = r.scanAll(v, s, f.takeRows)
+	} else {
+		err = v.Changed(s.cut, s.skip, s.after, f.take)
+	}
+	if err != nil {
 		return false, err
 	}
 	s.after = f.after(s.after)
@@ -213,7 +227,7 @@ func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 	}
 	f.body.Delta = f.delta.Finish()
 	if s.seq == 0 {
-		f.body.Cut = vectorOf(s.first)
+		f.body.Cut, f.body.Total = vectorOf(s.first), s.total
 	}
 	f.body.Seen = s.rose(r.coverage)
 	f.body.After = placeOf(s.after)
@@ -233,36 +247,69 @@ type filler struct {
 	body  chunkBody
 	delta crdt.DeltaBuilder
 	last  Position
+	moved bool
 	full  bool
 }
 
-// take is given the rows of one transaction. It stops the visit when the chunk is full.
-func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
+// scanAll visits all rows after the place that the session has come to, in the order of their keys. Every row that was
+// there when the pass began is visited while it holds what finally survives of the pass's transactions, or something
+// newer, which is in a later pass.
+func (r *Replica) scanAll(v View, s *served, take func([]RowState) bool) error {
+	tables := slices.Sorted(maps.Keys(r.schemas.current))
+	i, _ := slices.BinarySearch(tables, s.after.Table)
+	for _, t := range tables[i:] {
+		var after crdt.Key
+		if t == s.after.Table {
+			after = s.after.Key
+		}
+		more := true
+		if err := v.Scan(t, after, func(rows []RowState) bool { more = take(rows); return more }); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeRows is given rows in the order of their keys.
+func (f *filler) takeRows(rows []RowState) bool {
 	for _, row := range rows {
-		f.last = Position{at, row.RowKey}
-		if f.visitedEarlier(row.Row, at) {
-			continue
-		}
-		part := row.Row.Without(f.s.claims)
-		if part.IsZero() {
-			continue
-		}
-		schema := f.r.schemas.current[row.Table]
-		if _, ok := f.s.told[schema]; !ok {
-			f.s.told[schema] = struct{}{}
-			f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
-		}
-		f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
-		if f.delta.Size() >= f.r.cfg.ChunkBytes {
-			f.full = true
+		f.last, f.moved = Position{RowKey: row.RowKey}, true
+		if !f.add(row) {
 			return false
 		}
 	}
 	return true
 }
 
+// take is given the rows of one transaction. It stops the visit when the chunk is full.
+func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
+	for _, row := range rows {
+		f.last, f.moved = Position{at, row.RowKey}, true
+		if !f.visitedEarlier(row.Row, at) && !f.add(row) {
+			return false
+		}
+	}
+	return true
+}
+
+// add puts what the client lacks of a row into the chunk, and reports whether there is room for more.
+func (f *filler) add(row RowState) (more bool) {
+	part := row.Row.Without(f.s.claims)
+	if part.IsZero() {
+		return true
+	}
+	schema := f.r.schemas.current[row.Table]
+	if _, ok := f.s.told[schema]; !ok {
+		f.s.told[schema] = struct{}{}
+		f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
+	}
+	f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
+	f.full = f.delta.Size() >= f.r.cfg.ChunkBytes
+	return !f.full
+}
+
 func (f *filler) after(before Position) Position {
-	if f.last.Stamp.IsZero() {
+	if !f.moved {
 		return before
 	}
 	return f.last

@@ -11,10 +11,10 @@ import (
 // Content reports whether frames of this type can change rows, so that the step needs a round of writing.
 func (t FrameType) Content() bool { return t == FrameBlocks || t == FrameDone }
 
-// Step takes in one frame from a link. The view is read for frames with Content only, and may be nil for
-// others. An error is one of the store; the replica must then be thrown away. What the other side did
+// Step takes in one frame from a link. The round is used for frames with Content only, and while the replica is not ready
+// for chunks; it may be nil for others. An error is one of the store; the replica must then be thrown away. What the other side did
 // wrong ends its link, through Ready.
-func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
+func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	r.now = now
 	l := r.link(id)
 	if l == nil {
@@ -48,7 +48,7 @@ func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
 	return nil
 }
 
-func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
+func (r *Replica) dispatch(v Round, l *link, f Frame, body []byte) error {
 	if f.Type == FrameHello {
 		return r.onHello(l, body)
 	}
@@ -75,7 +75,7 @@ func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
 	case FrameCredit:
 		return r.onCredit(l, body)
 	case FrameChunk:
-		return r.onChunk(l, body)
+		return r.onChunk(v, l, body)
 	case FrameDone:
 		return r.onDone(v, l, body)
 	}
@@ -251,6 +251,9 @@ func (r *Replica) pullAt(l *link) int64 {
 		return never
 	}
 	at := max(l.notBefore, r.now.Mono+l.takesFrom-r.now.Wall)
+	if p := r.pull; p != nil && p.progress.Bytes >= worthWaiting && !l.known.Includes(p.seen) {
+		at = max(at, p.movedAt+millis(resumeWait))
+	}
 	if r.ready && !l.pullNow {
 		at = max(at, l.behindSince+millis(pullAfter))
 	}

@@ -41,9 +41,11 @@ type pullBody struct {
 	Cut     vector        `cbor:"6,keyasint,omitempty"` // resume: the first cut of the broken session
 	After   *placeBody    `cbor:"7,keyasint,omitempty"` // resume: the place after which to go on
 	Seen    vector        `cbor:"8,keyasint,omitempty"` // resume: what the broken session's server held last
+	Copy    bool          `cbor:"9,keyasint,omitempty"` // a first copy: visit all rows in the order of their keys first
 }
 
-// placeBody is a Position on the wire. End stands for the place after everything.
+// placeBody is a Position on the wire. End stands for the place after everything. Without an origin (16 zero bytes) it is a
+// place in the order of all rows, which a copy begins with.
 type placeBody struct {
 	_      struct{}      `cbor:",toarray"`
 	Origin []byte        // 16 bytes
@@ -61,7 +63,8 @@ type chunkBody struct {
 	After   *placeBody `cbor:"5,keyasint,omitempty"`
 	Seen    vector     `cbor:"6,keyasint,omitempty"` // heads of the server that rose since the chunk before
 	Delta   []byte     `cbor:"7,keyasint"`
-	Run     uint64     `cbor:"8,keyasint"` // the server's own number for the session
+	Run     uint64     `cbor:"8,keyasint"`           // the server's own number for the session
+	Total   uint64     `cbor:"9,keyasint,omitempty"` // in chunk 0 of a copy: about how many rows there will be
 }
 
 type doneBody struct {

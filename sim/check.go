@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/binary"
+	"iter"
 	"maps"
 	"slices"
 
@@ -32,6 +34,13 @@ func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 
 func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	w.stats.Commits++
+	if b.Copy != nil {
+		m.copy = bytes.Clone(b.Copy)
+	}
+	if b.Restart {
+		w.mark("first copy begun anew")
+		clear(m.rows)
+	}
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		w.hash([]byte(c.Key.Encoded()))
@@ -42,16 +51,34 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	}
 	w.wrote(m, b, own)
 	w.claims(m, b.Heads)
-	w.wholeOrAbsent(m, b)
+	m.ready = m.ready || b.Ready
+	switch {
+	case !m.ready: // it holds parts of a first copy, and shows nothing
+		return
+	case b.Ready:
+		w.wholeOrAbsent(m, maps.Keys(m.rows))
+		w.shows(m, maps.Keys(m.rows))
+		return
+	}
+	w.wholeOrAbsent(m, keysOf(b.Rows))
 	if w.stats.Commits%checkedOneIn == 0 {
-		w.shows(m, b)
+		w.shows(m, keysOf(b.Rows))
 	}
 }
 
-// shows compares the changed rows with what the oracle makes of the transactions that the machine covers.
-func (w *World) shows(m *machine, b replica.Batch) {
-	for _, c := range b.Rows {
-		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+func keysOf(rows []replica.RowChange) iter.Seq[replica.RowKey] {
+	return func(yield func(replica.RowKey) bool) {
+		for _, c := range rows {
+			if !yield(replica.RowKey{Table: c.Schema.Table, Key: c.Key}) {
+				return
+			}
+		}
+	}
+}
+
+// shows compares rows with what the oracle makes of the transactions that the machine covers.
+func (w *World) shows(m *machine, keys iter.Seq[replica.RowKey]) {
+	for k := range keys {
 		e := w.oracle.row(k, func(t *txn) bool { return m.claimed.Covers(t.stamp) })
 		if d := e.differs(m.rows[k]); d != "" {
 			w.violate("P1", "%s: row %s %s", m.name(), k, d)
@@ -100,12 +127,12 @@ func (w *World) claims(m *machine, heads crdt.Coverage) {
 }
 
 // wholeOrAbsent checks that no part of a transaction is there without the whole.
-func (w *World) wholeOrAbsent(m *machine, b replica.Batch) {
+func (w *World) wholeOrAbsent(m *machine, keys iter.Seq[replica.RowKey]) {
 	var buf [8]crdt.Stamp
-	for _, c := range b.Rows {
-		for _, s := range c.New.Stamps(buf[:0]) {
+	for k := range keys {
+		for _, s := range m.rows[k].Stamps(buf[:0]) {
 			if !m.claimed.Covers(s) {
-				w.violate("P6", "%s shows a part of transaction %s in %s %s without the rest", m.name(), s, c.Schema.Table, c.Key)
+				w.violate("P6", "%s shows a part of transaction %s in %s without the rest", m.name(), s, k)
 			}
 		}
 	}
@@ -113,16 +140,19 @@ func (w *World) wholeOrAbsent(m *machine, b replica.Batch) {
 
 // found looks at what a machine finds when it starts: all that it had committed, and of a commit whose
 // outcome was unknown everything or nothing.
-func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, claimed crdt.Coverage) {
+func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, st replica.State) {
+	claimed := st.Coverage
 	if d := m.doubt; d != nil {
 		m.doubt = nil
-		if same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed) {
+		raised := same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed)
+		if copied := d.Copy != nil && bytes.Equal(st.Copy, d.Copy) && !bytes.Equal(st.Copy, m.copy); raised || copied {
 			w.mark("unknown commit was kept")
 			w.committed(m, *d, m.unsure)
 		} else {
 			w.mark("unknown commit was lost")
 		}
 	}
+	m.copy = st.Copy
 	if !same(claimed, m.claimed) {
 		w.violate("P3", "%s: its coverage was %s and is %s after the start", m.name(), m.claimed, claimed)
 	}

@@ -56,6 +56,8 @@ type Bridge struct {
 	commits       int64 // rounds committed
 	keptLocal     map[string]int64
 	driftDue      bool
+	ready         bool          // the replica holds its first copy, or has founded its group
+	copying       bool          // there are rows of a first copy that is not whole
 	ahead         *prepared     // for the next round
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it

@@ -61,6 +61,35 @@ func (b *Bridge) projectAll(r *round, changes []replica.RowChange) error {
 	return nil
 }
 
+// projectCopy shows a first copy, which is whole: it makes the group's tables and fills them. What is in tables that were
+// here before is compared with it afterwards: what they have beyond it counts as written now.
+func (b *Bridge) projectCopy(r *round) error {
+	var defs []replica.RowChange
+	for _, schema := range registrySchemas {
+		if err := r.Scan(schema.Table, crdt.Key{}, func(rows []replica.RowState) bool {
+			for _, st := range rows {
+				defs = append(defs, replica.RowChange{Schema: schema, Key: st.Key, New: st.Row})
+			}
+			return true
+		}); err != nil {
+			return err
+		}
+	}
+	for name := range b.catalog {
+		b.reshow[name] = true
+		if err := b.setDrift(r.ctx, b.tables[name], true); err != nil {
+			return err
+		}
+	}
+	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
+		return err
+	}
+	if err := b.projectAll(r, defs); err != nil {
+		return err
+	}
+	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
+}
+
 // keepUnshown notes what a suspended table shows of rows that changed.
 func (b *Bridge) keepUnshown(r *round, s *stored, changes []replica.RowChange) error {
 	for _, c := range changes {

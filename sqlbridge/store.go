@@ -44,6 +44,7 @@ func (b *Bridge) reload(ctx context.Context) error {
 		return err
 	}
 	var f int
+	var copying []byte
 	if err := b.meta(ctx, "format", &f); err != nil {
 		return err
 	}
@@ -59,9 +60,13 @@ func (b *Bridge) reload(ctx context.Context) error {
 	if err := b.conn.QueryRowContext(ctx, `SELECT coalesce(max(n), 0) + 1 FROM _rowmesh_rows`).Scan(&b.nextRow); err != nil {
 		return err
 	}
-	if err := b.meta(ctx, "commits", &b.commits); err != nil {
-		return err
+	b.ready = false
+	for name, dest := range map[string]any{"commits": &b.commits, "ready": &b.ready, "copy": &copying} {
+		if err := b.meta(ctx, name, dest); err != nil {
+			return err
+		}
 	}
+	b.copying = len(copying) > 0
 	return b.readCatalog(ctx, b.conn)
 }
 
@@ -166,7 +171,7 @@ func (v *view) Load() (replica.State, error) {
 	b, ctx := v.b, v.ctx
 	st := replica.State{Coverage: crdt.Coverage{}}
 	var origin, group []byte
-	for name, dest := range map[string]any{"origin": &origin, "group": &group, "ready": &st.Ready} {
+	for name, dest := range map[string]any{"origin": &origin, "group": &group, "ready": &st.Ready, "copy": &st.Copy} {
 		if err := b.meta(ctx, name, dest); err != nil {
 			return st, fmt.Errorf("sqlbridge: load %s: %w", name, err)
 		}
@@ -564,6 +569,12 @@ func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err
 		page = append(page, st)
 	}
 	return page, rows.Err()
+}
+
+// Count returns the greatest row number: no row of the merged state is ever deleted.
+func (v *view) Count() (n uint64, err error) {
+	err = v.b.conn.QueryRowContext(v.ctx, `SELECT coalesce(max(n), 0) FROM _rowmesh_rows`).Scan(&n)
+	return n, err
 }
 
 func appendNumbers(list []byte, numbers []int64) []byte {

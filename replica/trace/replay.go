@@ -191,7 +191,7 @@ func (p *player) take(kinds ...kind) (record, error) {
 }
 
 func (k kind) String() string {
-	return [...]string{"nothing", "load", "a round", "begin a round", "capture", "load its state", "read rows", "read changes", "scan a table", "end a read", "read", "commit", "end a round", "nothing"}[min(int(k), 13)]
+	return [...]string{"nothing", "load", "a round", "begin a round", "capture", "load its state", "read rows", "read changes", "scan a table", "end a read", "read", "commit", "end a round", "end the recording", "put rows", "count rows", "nothing"}[min(int(k), 15)]
 }
 
 // answer reads the record of a call, checks what was asked for, and decodes what was answered.
@@ -266,6 +266,15 @@ func (s *playback) bytes(err error) error {
 
 func (s *playback) Commit(b replica.Batch) error {
 	return (*player)(s).answer(kindCommit, askedCommit(b), nil)
+}
+
+func (s *playback) Put(rows []replica.RowChange) error {
+	return (*player)(s).answer(kindPut, askedPut(rows), nil)
+}
+
+func (s *playback) Count() (n uint64, err error) {
+	err = (*player)(s).answer(kindCount, 0, &n)
+	return n, err
 }
 
 func (s *playback) Load() (replica.State, error) {

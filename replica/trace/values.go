@@ -57,6 +57,7 @@ type stateRec struct {
 	Ready         bool
 	Coverage      []headRec
 	Schemas       [][]byte
+	Copy          []byte
 }
 
 type setRec struct {
@@ -118,6 +119,7 @@ type configRec struct {
 	Hub                  bool
 	After                uint64
 	CacheRows, ChunkSize int
+	StageSize            int
 	SessionSeed          uint64
 }
 
@@ -207,11 +209,11 @@ func schemas(recs [][]byte) (out []*crdt.Schema, err error) {
 }
 
 func stateOf(s replica.State) stateRec {
-	return stateRec{Origin: s.Origin, Group: s.Group, Ready: s.Ready, Coverage: headsOf(s.Coverage), Schemas: schemasOf(s.Schemas)}
+	return stateRec{Origin: s.Origin, Group: s.Group, Ready: s.Ready, Coverage: headsOf(s.Coverage), Schemas: schemasOf(s.Schemas), Copy: s.Copy}
 }
 
 func (r stateRec) state() (s replica.State, err error) {
-	s = replica.State{Origin: r.Origin, Group: r.Group, Ready: r.Ready, Coverage: crdt.Coverage{}}
+	s = replica.State{Origin: r.Origin, Group: r.Group, Ready: r.Ready, Coverage: crdt.Coverage{}, Copy: r.Copy}
 	for _, h := range r.Coverage {
 		s.Coverage[h.Origin] = hlc.Timestamp(h.Head)
 	}
@@ -311,16 +313,16 @@ func (r inputRec) input() (i replica.Input, err error) {
 func configOf(c replica.Config) configRec {
 	return configRec{
 		NewOrigin: c.NewOrigin, NewGroup: c.NewGroup, NeedOrigin: c.NeedOrigin, Forked: c.Forked, Hub: c.Hub, After: uint64(c.After),
-		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, SessionSeed: c.SessionSeed,
+		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, StageSize: c.StageBytes, SessionSeed: c.SessionSeed,
 	}
 }
 
 func (r configRec) config() (replica.Config, error) {
-	if r.CacheRows < 0 || r.CacheRows > maxCacheRows || r.ChunkSize < 0 || r.ChunkSize > maxRecord {
+	if r.CacheRows < 0 || r.CacheRows > maxCacheRows || r.ChunkSize < 0 || r.ChunkSize > maxRecord || r.StageSize < 0 {
 		return replica.Config{}, fmt.Errorf("a cache of %d rows, chunks of %d bytes", r.CacheRows, r.ChunkSize)
 	}
 	return replica.Config{
 		NewOrigin: r.NewOrigin, NewGroup: r.NewGroup, NeedOrigin: r.NeedOrigin, Forked: r.Forked, Hub: r.Hub, After: hlc.Timestamp(r.After),
-		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, SessionSeed: r.SessionSeed,
+		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, StageBytes: r.StageSize, SessionSeed: r.SessionSeed,
 	}, nil
 }
