@@ -51,7 +51,7 @@ func (r *Replica) mergeCopy(v Round, l *link, p *pull, rows []crdt.RowDelta) err
 		Cut: vectorOf(p.cut), After: p.after, Seen: vectorOf(p.seen), Cap: p.cap, Ahead: p.ahead,
 		Rows: p.progress.Rows, Total: p.progress.Total, Bytes: p.progress.Bytes,
 	})
-	return r.putRows(v, putRows)
+	return r.putRows(v)
 }
 
 // resumeCopy goes on with the first copy that the store holds a part of.

@@ -45,8 +45,9 @@ const (
 	defaultChunkBytes = 256 << 10
 	// defaultStageBytes is how much of a session is held in memory until it is whole; what is more goes to the scratch space.
 	defaultStageBytes = 4 << 20
-	// putRows is how many changed rows of a large session, or of a first copy, gather before they are handed to the store.
-	putRows = 4096
+	// defaultPutRows is how many changed rows of a large session, or of a first copy, gather before they are handed to the
+	// store: a few megabytes.
+	defaultPutRows = 4096
 	// worthWaiting is how much of a session must have come for it to be worth a wait of resumeWait for a server that can go on
 	// with it, before it is begun anew with one that cannot.
 	worthWaiting = 1 << 20

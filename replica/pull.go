@@ -333,7 +333,7 @@ func (r *Replica) mergeStage(v Round, p *pull) error {
 		if err != nil || !p.stage.large() {
 			return err
 		}
-		return r.putRows(v, putRows)
+		return r.putRows(v)
 	})
 	if err != nil {
 		return fmt.Errorf("replica: merge a session that was staged: %w", err)
@@ -344,8 +344,8 @@ func (r *Replica) mergeStage(v Round, p *pull) error {
 
 // putRows hands the changed rows to the store ahead of the commit, where there are so many: a session may be larger
 // than memory.
-func (r *Replica) putRows(v Round, atLeast int) error {
-	if len(r.rows.order) < atLeast {
+func (r *Replica) putRows(v Round) error {
+	if len(r.rows.order) < r.cfg.PutRows {
 		return nil
 	}
 	r.batch.Put = true

@@ -27,6 +27,7 @@ type Config struct {
 	CacheRows   int           // decoded rows kept in memory; 0: a default
 	ChunkBytes  int           // size to which the chunks of a session are filled; 0: a default
 	StageBytes  int           // how much of a session is held in memory until it is whole; 0: a default
+	PutRows     int           // changed rows of a large session that gather before they are handed to the store; 0: a default
 	Scratch     Scratch       // where the rest is held; nil: in memory too
 	SessionSeed uint64        // the first session number, so that numbers differ between runs
 }
@@ -43,6 +44,9 @@ func (c *Config) validate() error {
 	}
 	if c.StageBytes == 0 {
 		c.StageBytes = defaultStageBytes
+	}
+	if c.PutRows == 0 {
+		c.PutRows = defaultPutRows
 	}
 	return nil
 }

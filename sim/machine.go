@@ -147,7 +147,7 @@ func (m *machine) open() (err error) {
 		}
 	}
 	cfg := replica.Config{
-		NewOrigin: m.id16(1), NeedOrigin: m.copied, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk,
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
 		SessionSeed: m.lives << 32,
 	}
 	if m.founder {
@@ -183,7 +183,9 @@ func (m *machine) open() (err error) {
 		m.core = nil
 		return err
 	}
-	m.ready = st.Ready
+	if m.ready = st.Ready; len(st.Copy) > 0 {
+		m.w.mark("first copy gone on with after a restart")
+	}
 	m.w.found(m, rows, st)
 	m.writer = m.core.Origin()
 	if s := m.sql(); s != nil && m.core.IsReady() && !st.Ready {

@@ -17,8 +17,8 @@ type round struct {
 	view
 	changes []change
 	meta    meta
-	fresh   []*origin         // numbered by this commit
-	index   map[ds.Key][]byte // records of the index that this commit has put so far
+	fresh   []*origin           // numbered by this commit
+	index   map[ds.Key][]byte   // records of the index that this commit has put so far
 	ahead   []replica.RowChange // rows that were put ahead of the commit
 	latest  map[replica.RowKey]crdt.Row
 	over    bool
