@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -313,8 +314,9 @@ func (b *Bridge) parseRow(s *stored, o uint64, h int64, body string) (crdt.Row, 
 
 // txn is a transaction with the numbers of its rows.
 type txn struct {
-	at   crdt.Stamp
-	rows []int64
+	at    crdt.Stamp
+	rows  []int64
+	large bool // too many to list: rows is empty
 }
 
 // Changed visits the rows of the transactions that are in `in` but not in notIn.
@@ -362,8 +364,13 @@ func (v *view) txns(o crdt.Origin, number uint64, from, to hlc.Timestamp) ([]txn
 		if err := rows.Scan(&h, &list); err != nil {
 			return nil, err
 		}
-		t := txn{at: crdt.Stamp{Time: hlc.Timestamp(h), Origin: o}, rows: parseNumbers(list)}
-		total += len(t.rows)
+		t := txn{at: crdt.Stamp{Time: hlc.Timestamp(h), Origin: o}, large: len(list) > v.b.listBytes}
+		if t.large {
+			total = readPage
+		} else {
+			t.rows = parseNumbers(list)
+			total += len(t.rows)
+		}
 		out = append(out, t)
 	}
 	return out, rows.Err()
@@ -371,7 +378,7 @@ func (v *view) txns(o crdt.Origin, number uint64, from, to hlc.Timestamp) ([]txn
 
 // visit hands on the rows of some transactions, of which the last may be a large one.
 func (v *view) visit(page []txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
-	if last := page[len(page)-1]; len(last.rows) > readPage {
+	if last := page[len(page)-1]; last.large || len(last.rows) > readPage {
 		if more, err := v.visitSmall(page[:len(page)-1], after, yield); err != nil || !more {
 			return more, err
 		}
@@ -381,8 +388,12 @@ func (v *view) visit(page []txn, after replica.Position, yield func(crdt.Stamp, 
 }
 
 // visitLarge hands on the rows of one transaction page by page. A session comes back to it for every chunk, so the order
-// of its rows is kept from one visit to the next.
+// of its rows is kept from one visit to the next. Of a transaction of more rows than should be kept, all rows of its tables
+// are looked at, in the order of the index.
 func (v *view) visitLarge(t txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	if t.large {
+		return v.visitAll(t.at, after, yield)
+	}
 	if err := v.orderRows(t); err != nil {
 		return false, fmt.Errorf("sqlbridge: read rows: %w", err)
 	}
@@ -413,6 +424,36 @@ func (v *view) visitLarge(t txn, after replica.Position, yield func(crdt.Stamp, 
 		}
 	}
 	v.b.order = rowOrder{}
+	return true, nil
+}
+
+// visitAll hands on the rows of a transaction by scanning the tables.
+func (v *view) visitAll(at crdt.Stamp, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	more = true
+	for _, name := range slices.Sorted(maps.Keys(v.b.tables)) {
+		var from crdt.Key
+		if at == after.Stamp && !after.Key.IsZero() {
+			if name < after.Table {
+				continue
+			}
+			if name == after.Table {
+				from = after.Key
+			}
+		}
+		err := v.Scan(name, from, func(page []replica.RowState) bool {
+			var rows []replica.RowState
+			for _, st := range page {
+				if st.Row.Names(at) {
+					rows = append(rows, st)
+				}
+			}
+			more = len(rows) == 0 || yield(at, rows)
+			return more
+		})
+		if err != nil || !more {
+			return more, err
+		}
+	}
 	return true, nil
 }
 
