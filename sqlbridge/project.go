@@ -273,6 +273,9 @@ func (p *projector) remove(k crdt.Key) error {
 
 // showRow writes a row into the table, or parks it where the table refuses it.
 func (p *projector) showRow(x shownRow) error {
+	if err := p.r.caller.Err(); err != nil {
+		return err
+	}
 	query, args := p.t.upsert(x.key, x.row)
 	err := p.r.b.exec(p.ctx, query, args...)
 	if err == nil || isStoreError(err) {
@@ -292,8 +295,8 @@ func (p *projector) showRow(x shownRow) error {
 // upsert returns the statement that shows a row. A column without a register shows its DEFAULT; where only
 // SQLite knows that value the column is left to it.
 func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
-	names := slices.Clone(t.key)
-	args := keyArgs(k)
+	args := append(make([]any, 0, len(t.key)+len(t.cols)), keyArgs(k)...)
+	var left []string // columns that the statement leaves out: mostly none
 	for _, c := range t.cols {
 		cell, ok := row.Cell(c.name)
 		switch {
@@ -302,9 +305,27 @@ func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
 		case c.constant:
 			args = append(args, bind(c.dflt))
 		default:
-			continue
+			left = append(left, c.name)
 		}
-		names = append(names, c.name)
+	}
+	which := strings.Join(left, "\x00")
+	query, ok := t.upserts[which]
+	if !ok {
+		query = t.upsertWithout(left)
+		if t.upserts == nil {
+			t.upserts = map[string]string{}
+		}
+		t.upserts[which] = query
+	}
+	return query, args
+}
+
+func (t *table) upsertWithout(left []string) string {
+	names := slices.Clone(t.key)
+	for _, c := range t.cols {
+		if !slices.Contains(left, c.name) {
+			names = append(names, c.name)
+		}
 	}
 	var sets []string
 	for _, n := range names[len(t.key):] {
@@ -315,7 +336,7 @@ func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
 		action = "UPDATE SET " + strings.Join(sets, ", ")
 	}
 	return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(names, ""), marks(len(names)),
-		quoteAll(t.key, ""), action), args
+		quoteAll(t.key, ""), action)
 }
 
 // anyParked reports whether rows wait, of which a local edit may have shown one.

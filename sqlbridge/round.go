@@ -24,7 +24,8 @@ func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
 		return nil, explain(b.opt.Path, err)
 	}
 	b.lockedAt = time.Now()
-	r := &round{view: view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}, memo: map[replica.RowKey]crdt.Row{}}}
+	r := &round{view: b.view(ctx)}
+	r.memo = map[replica.RowKey]crdt.Row{}
 	if err := r.begun(); err != nil {
 		r.Abort()
 		return nil, explain(b.opt.Path, err)
@@ -62,7 +63,8 @@ func (b *Bridge) Read(ctx context.Context, f func(replica.View) error) error {
 		return explain(b.opt.Path, err)
 	}
 	defer b.rollback()
-	return explain(b.opt.Path, f(&view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}}))
+	v := b.view(ctx)
+	return explain(b.opt.Path, f(&v))
 }
 
 // Abort ends the round without a change.
@@ -81,7 +83,7 @@ func (r *round) Commit(batch replica.Batch) error {
 		return explain(r.b.opt.Path, err)
 	}
 	r.over = true
-	if err := r.b.commit(r.ctx); err != nil {
+	if err := r.b.commit(r.caller); err != nil {
 		_ = r.b.reload(context.Background())
 		return explain(r.b.opt.Path, err)
 	}
@@ -211,6 +213,9 @@ func (r *round) storeRows(changes []replica.RowChange) error {
 	}
 	var before, after []crdt.Stamp
 	for _, c := range changes {
+		if err := r.caller.Err(); err != nil {
+			return err
+		}
 		s, err := r.b.storedTable(r.ctx, c.Schema)
 		if err != nil {
 			return err

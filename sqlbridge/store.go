@@ -159,12 +159,19 @@ func (b *Bridge) setDrift(ctx context.Context, s *stored, due bool) error {
 // view reads the rows within the transaction that is open on the connection.
 type view struct {
 	b   *Bridge
-	ctx context.Context
+	ctx context.Context          // of statements: it is never cancelled, because a driver starts a goroutine for each statement that could be
 	n   map[replica.RowKey]int64 // row numbers found so far
+
+	// caller is the context of whoever waits for the view or round. It is looked at from row to row.
+	caller context.Context
 
 	// memo keeps rows that a round has read: the capture compares with them, and the merge that follows reads them again.
 	// It is nil where nothing is kept.
 	memo map[replica.RowKey]crdt.Row
+}
+
+func (b *Bridge) view(ctx context.Context) view {
+	return view{b: b, ctx: context.WithoutCancel(ctx), caller: ctx, n: map[replica.RowKey]int64{}}
 }
 
 // Load reads the replica's state.
@@ -251,6 +258,9 @@ func (v *view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 
 // rowsOf reads the rows at some positions of keys, which are all of one table.
 func (v *view) rowsOf(s *stored, keys []replica.RowKey, at []int, out []crdt.Row) error {
+	if err := v.caller.Err(); err != nil {
+		return err
+	}
 	width := readKeys
 	if len(at) == 1 {
 		width = 1
@@ -527,6 +537,9 @@ func (v *view) visitSmall(page []txn, after replica.Position, yield func(crdt.St
 }
 
 func (v *view) byNumber(numbers []int64, states map[int64]replica.RowState) error {
+	if err := v.caller.Err(); err != nil {
+		return err
+	}
 	args := make([]any, 0, readKeys)
 	for _, n := range numbers {
 		args = append(args, n)
@@ -593,6 +606,9 @@ func (v *view) Scan(name string, after crdt.Key, yield func([]replica.RowState) 
 }
 
 func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err error) {
+	if err := v.caller.Err(); err != nil {
+		return nil, err
+	}
 	query, args := `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? ORDER BY k LIMIT ?`, []any{s.tbl, readPage}
 	if !after.IsZero() {
 		query, args = `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? AND k > ? ORDER BY k LIMIT ?`, []any{s.tbl, keyColumn(after), readPage}
