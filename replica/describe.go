@@ -37,6 +37,12 @@ func describe(t FrameType, body []byte) string {
 		return described[announceBody](t, body)
 	case FrameReject:
 		return described[rejectBody](t, body)
+	case FrameAudit:
+		return described[auditBody](t, body)
+	case FrameAudited:
+		return described[auditedBody](t, body)
+	case FrameMend:
+		return described[mendBody](t, body)
 	case FrameBlocks:
 		return describeItems(body, describeBlock)
 	case FrameSchema:
@@ -117,6 +123,10 @@ func (p *placeBody) String() string {
 		return err.Error()
 	case p.End:
 		return "the end of the first pass"
+	case pos == Position{}:
+		return "nothing"
+	case pos == endOfAll:
+		return "the end"
 	case pos.Stamp.IsZero():
 		return "row " + pos.RowKey.String()
 	}

@@ -79,6 +79,22 @@ const (
 	// busyRetry is how long a client waits after BUSY.
 	busyRetry = 500 * time.Millisecond
 
+	// auditRows and auditBytes are the size of a segment that an audit compares at once: few enough to read in some 20 ms, many
+	// enough that a million rows take 250 questions of 100 bytes. auditPart is the size of the parts that follow where it
+	// differs; maxAuditSegments is how many of them there can be.
+	auditRows        = 4096
+	auditBytes       = 4 << 20
+	auditPart        = 64
+	maxAuditSegments = auditRows / auditPart
+	// maxMendRows bounds the rows of one MEND, which hold up the side that joins them.
+	maxMendRows = 1024
+	// maxAuditNamed is how many differing rows an audit names. Beyond them a row may count once for each of its transactions.
+	maxAuditNamed = 1000
+	// auditAgain is how long a question of an audit waits for its answer before it is repeated, auditPatience how long
+	// until the audit ends.
+	auditAgain    = 10 * time.Second
+	auditPatience = time.Minute
+
 	// defaultCacheRows is how many decoded rows are kept: a few megabytes for usual rows.
 	defaultCacheRows = 1 << 15
 	// readBatch is how many rows are read from the store at once.

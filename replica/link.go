@@ -24,6 +24,7 @@ type link struct {
 	group   GroupID
 	ready   bool
 	hub     bool
+	audits  bool  // answers AUDIT
 	offset  int64 // its wall clock less ours, in milliseconds, when its HELLO came
 
 	known   crdt.Coverage             // what it told us it holds
@@ -47,6 +48,9 @@ type link struct {
 	heardAt  int64  // when it last told all of its heads
 	lastIn   int64  // when anything last came
 	lastPull uint64 // the greatest session it asked for on this link
+
+	asked *question // of an audit of its own, not yet answered
+	mends bool      // it was sent rows for such an audit, and may say what they became
 
 	parts [2]assembler // control and bulk
 }
@@ -72,6 +76,7 @@ func (r *Replica) LinkDown(now Instant, id LinkID) {
 		if l.id == id {
 			r.links = append(r.links[:i:i], r.links[i+1:]...)
 			r.dropSessions(l)
+			r.dropAudit(l)
 			return
 		}
 	}
@@ -132,7 +137,7 @@ func clip(s string, n int) string {
 func (r *Replica) sendHello(l *link, answer bool) {
 	h := helloBody{
 		Version: Version, MinVersion: MinVersion, Origin: r.origin[:], Wall: uint64(max(r.now.Wall, 0)),
-		Heads: vectorOf(r.coverage), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer,
+		Heads: vectorOf(r.coverage), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer, Audits: true,
 	}
 	if r.group != (GroupID{}) {
 		h.Group = r.group[:]
@@ -177,7 +182,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 		r.refuse(l, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
 		return nil
 	}
-	l.greeted, l.origin, l.group, l.ready, l.hub = true, origin, group, h.Ready, h.Hub
+	l.greeted, l.origin, l.group, l.ready, l.hub, l.audits = true, origin, group, h.Ready, h.Hub, h.Audits
 	l.offset = int64(min(h.Wall, 1<<62)) - r.now.Wall
 	l.lagging = false
 	l.heardAt = r.now.Mono

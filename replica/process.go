@@ -16,6 +16,7 @@ type Input struct {
 	Frame *Frame
 	Write *Drain // a local transaction that did not come through the store's own capture
 	Probe bool   // ask every peer where it stands
+	Audit *Audit // compare the rows with a peer's
 }
 
 // LinkUp is the news of a connection.
@@ -145,6 +146,8 @@ func (r *Replica) stepAll(v Round, now Instant, in []Input) error {
 			_, err = r.Write(v, now, *i.Write)
 		case i.Probe:
 			r.Probe(now)
+		case i.Audit != nil:
+			r.StartAudit(now, *i.Audit)
 		}
 		if err != nil {
 			return err

@@ -71,7 +71,8 @@ type Replica struct {
 	held    map[crdt.Origin]*heldBlocks
 	pull    *pull // the session this replica is a client of, or the stage of a broken one
 	served  []*served
-	session uint64 // the last session number given out
+	audit   *audit // the last that was asked for here; nil: none
+	session uint64 // the last number given out, of a session or of a question of an audit
 	run     uint64 // the last run number given out, for sessions served
 
 	pushes []push // blocks merged since the last Ready, for links that follow

@@ -82,7 +82,7 @@ func (s *theatre) command() {
 	commands := map[string]func(){
 		"add-replica": s.addReplica, "link": s.link, "unlink": s.unlink, "write": s.write, "deliver": s.deliver, "drop": s.drop,
 		"double": s.double, "tick": s.tick, "run": s.run, "status": s.status, "rows": s.rows, "clock": s.clock, "save": s.save,
-		"put-back": s.putBack, "copy": s.copy, "ask": s.ask,
+		"put-back": s.putBack, "copy": s.copy, "ask": s.ask, "damage": s.damage, "audit": s.audit, "audited": s.audited,
 	}
 	f := commands[s.d.Cmd]
 	if f == nil {
@@ -348,6 +348,52 @@ func (s *theatre) copy() {
 	s.actors[a.name] = a
 	a.store.state, a.store.rows = must(from.store.Load()), maps.Clone(from.store.rows)
 	a.load(Config{})
+}
+
+// damage NAME KEY lose | forge | COLUMN=VALUE: something that is no transaction changes the store: it takes a row away, gives it
+// a birth that nobody wrote, or changes a value and leaves its stamp.
+func (s *theatre) damage() {
+	a := s.actor(0)
+	k := RowKey{"t", crdt.MustKey(crdt.Integer(int64(must(strconv.Atoi(s.d.CmdArgs[1].Key)))))}
+	row := a.store.rows[k]
+	switch how := s.d.CmdArgs[2]; how.Key {
+	case "lose":
+		delete(a.store.rows, k)
+		return
+	case "forge":
+		row.Birth.Time += 1 << 40
+		row.Cells = slices.Clone(row.Cells)
+		for i := range row.Cells {
+			row.Cells[i].Stamp = row.Birth
+		}
+	default:
+		row.Cells = slices.Clone(row.Cells)
+		for i := range row.Cells {
+			if row.Cells[i].Column == how.Key {
+				row.Cells[i].Value = crdt.Integer(int64(must(strconv.Atoi(how.Vals[0]))))
+			}
+		}
+	}
+	a.store.rows[k] = row
+}
+
+// audit NAME [dry]: it compares its rows with the first peer.
+func (s *theatre) audit() {
+	a := s.actor(0)
+	a.in = append(a.in, Input{Audit: &Audit{Dry: s.d.HasArg("dry")}})
+	a.process()
+}
+
+// audited NAME: what the audit has come to.
+func (s *theatre) audited() {
+	rep := s.actor(0).r.AuditReport()
+	s.printf("with %s: %d segments%s%s", rep.Peer, rep.Segments, iff(!rep.Over, ", goes on"), iff(rep.Err != nil, ", ended early: %v", rep.Err))
+	for _, t := range rep.Tables {
+		s.printf("%s: %d rows, %d differ, %d of them still", t.Name, t.Rows, t.Differ, t.Unmended)
+	}
+	for _, row := range rep.Rows {
+		s.printf("%s %s", row.RowKey, row.What())
+	}
 }
 
 // status NAME

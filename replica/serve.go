@@ -139,12 +139,12 @@ func (r *Replica) rejectSession(s *served, reason RejectReason, at crdt.Stamp) {
 	r.send(s.link, FrameReject, encodeBody(b))
 }
 
-// Serving reports whether a session waits for its next chunk, which Serve makes.
+// Serving reports whether a session waits for its next chunk, or an audit for what is read for it, which Serve makes.
 func (r *Replica) Serving() bool {
-	return slices.ContainsFunc(r.served, func(s *served) bool { return s.credit > 0 })
+	return r.auditsServed() || slices.ContainsFunc(r.served, func(s *served) bool { return s.credit > 0 })
 }
 
-// Serve makes the next chunk of each session that allows one. The view is of committed state, and nothing
+// Serve makes the next chunk of each session that allows one, and reads for audits. The view is of committed state, and nothing
 // is waiting to be committed: what is served must be durable here first.
 func (r *Replica) Serve(v View, now Instant) error {
 	if r.Dirty() {
@@ -163,7 +163,7 @@ func (r *Replica) Serve(v View, now Instant) error {
 			r.served = slices.DeleteFunc(r.served, func(o *served) bool { return o == s })
 		}
 	}
-	return nil
+	return r.serveAudits(v)
 }
 
 // serve makes one chunk, or the whole last pass and DONE. It reports whether the session is over.

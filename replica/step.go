@@ -9,7 +9,7 @@ import (
 )
 
 // Content reports whether frames of this type can change rows, so that the step needs a round of writing.
-func (t FrameType) Content() bool { return t == FrameBlocks || t == FrameDone }
+func (t FrameType) Content() bool { return t == FrameBlocks || t == FrameDone || t == FrameMend }
 
 // Step takes in one frame from a link. The round is used for frames with Content only, and while the replica is not ready
 // for chunks; it may be nil for others. An error is one of the store; the replica must then be thrown away. What the other side did
@@ -25,8 +25,9 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	if f.Type.Bulk() {
 		stream = 1
 	}
-	if (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) && !l.parts[stream].begun(f.Type) {
-		l.parts[stream].pass(f) // of a session that was given up, or of none
+	unasked := (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) || f.Type == FrameMend && !r.mends(l)
+	if unasked && !l.parts[stream].begun(f.Type) {
+		l.parts[stream].pass(f) // of a session or an audit that was given up, or of none
 		return nil
 	}
 	body, done, err := l.parts[stream].add(f)
@@ -78,6 +79,12 @@ func (r *Replica) dispatch(v Round, l *link, f Frame, body []byte) error {
 		return r.onChunk(v, l, body)
 	case FrameDone:
 		return r.onDone(v, l, body)
+	case FrameAudit:
+		return r.onAudit(l, body)
+	case FrameAudited:
+		return r.onAudited(l, body)
+	case FrameMend:
+		return r.onMend(v, l, body)
 	}
 	if f.Critical {
 		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (the peer needs frame type %#02x)", ErrVersion, byte(f.Type)))
@@ -111,6 +118,7 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 	if h.All {
 		r.learnAllHeads(l, heads)
 		l.heardAt = r.now.Mono
+		r.auditHeard(l)
 	} else {
 		r.learnHeads(l, heads)
 	}
@@ -171,6 +179,7 @@ func (r *Replica) onReject(l *link, body []byte) error {
 		return err
 	}
 	if b.Session != 0 {
+		r.auditRejected(l, b)
 		return r.onSessionReject(l, b)
 	}
 	if b.Reason == RejectFork && bytes.Equal(b.Origin, r.origin[:]) {
@@ -201,6 +210,7 @@ func (r *Replica) Tick(now Instant) {
 		r.seeBehind(l)
 	}
 	r.tickPull()
+	r.tickAudit()
 }
 
 func (r *Replica) tellFresh(l *link) {
@@ -231,6 +241,7 @@ func (r *Replica) Wake() int64 {
 		}
 		at = min(at, r.pullAt(l))
 	}
+	at = min(at, r.auditAt())
 	if r.pull != nil && r.pull.active {
 		at = min(at, r.pull.movedAt+millis(sessionTimeout))
 	}

@@ -81,7 +81,7 @@ type View interface {
 type RowChange struct {
 	Schema   *crdt.Schema // the newest known schema of the table; it has all columns of New
 	Key      crdt.Key
-	Old, New crdt.Row // committed state and new state; Old is zero where nobody had written the row
+	Old, New crdt.Row // committed state and new state; Old is zero where nobody had written the row, or it is stored, indexed and shown anew
 	Local    bool     // all of the change came from this round's Capture, so the table shows it already
 }
 

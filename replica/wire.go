@@ -29,7 +29,8 @@ type helloBody struct {
 	Heads      vector `cbor:"6,keyasint"`
 	Ready      bool   `cbor:"7,keyasint,omitempty"`
 	Hub        bool   `cbor:"8,keyasint,omitempty"`
-	Answer     bool   `cbor:"9,keyasint,omitempty"` // your HELLO has come
+	Answer     bool   `cbor:"9,keyasint,omitempty"`  // your HELLO has come
+	Audits     bool   `cbor:"10,keyasint,omitempty"` // AUDIT is answered
 }
 
 type pullBody struct {

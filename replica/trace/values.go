@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
 	"github.com/rowmesh/rowmesh/replica"
@@ -92,7 +94,7 @@ type inputRec struct {
 	What  uint8
 	Link  uint64
 	Peer  string
-	Frame []byte // as on the wire
+	Frame []byte // as on the wire; of an audit, what to compare: auditRec
 	Drain *drainRec
 }
 
@@ -103,7 +105,14 @@ const (
 	inFrame
 	inWrite
 	inProbe
+	inAudit
 )
+
+type auditRec struct {
+	_      struct{} `cbor:",toarray"`
+	Tables []string
+	Dry    bool
+}
 
 type roundRec struct {
 	_          struct{} `cbor:",toarray"`
@@ -277,6 +286,9 @@ func inputOf(i replica.Input) inputRec {
 		return inputRec{What: inFrame, Link: uint64(i.From), Frame: replica.AppendFrame(nil, *i.Frame)}
 	case i.Write != nil:
 		return inputRec{What: inWrite, Drain: drainOf(*i.Write)}
+	case i.Audit != nil:
+		what, _ := cbor.Marshal(auditRec{Tables: i.Audit.Tables, Dry: i.Audit.Dry}) // of such a type it cannot fail
+		return inputRec{What: inAudit, Link: uint64(i.Audit.Link), Frame: what}
 	}
 	return inputRec{What: inProbe}
 }
@@ -304,6 +316,12 @@ func (r inputRec) input() (i replica.Input, err error) {
 		i.Write = &d
 	case inProbe:
 		i.Probe = true
+	case inAudit:
+		var what auditRec
+		if err := decode(r.Frame, &what); err != nil {
+			return i, err
+		}
+		i.Audit = &replica.Audit{Link: link, Tables: what.Tables, Dry: what.Dry}
 	default:
 		return i, fmt.Errorf("an unknown input %d", r.What)
 	}
