@@ -226,6 +226,7 @@ func blocksOf(body []byte) func(func(crdt.Stamp) bool) {
 
 // watch turns what the replica counts into marks.
 func (w *World) watch(m *machine) {
+	w.watchAudit(m)
 	c, seen := m.core.Counters(), &m.counted
 	for _, x := range []struct {
 		what     string

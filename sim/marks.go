@@ -12,8 +12,8 @@ type Marks map[string]int
 
 // Wanted are the states that a soak of the whole swarm must come by.
 var Wanted = []string{
-	"block ahead of the clock held back", "block out of order held back", "clock drift", "clock freeze", "clock jump", "cloned",
-	"damage found", "damaged frame refused", "first copy begun anew", "first copy broken off",
+	"audited", "block ahead of the clock held back", "block out of order held back", "clock drift", "clock freeze", "clock jump", "cloned",
+	"damage found", "damage mended by an audit", "damaged frame refused", "first copy begun anew", "first copy broken off",
 	"first copy gone on with after a restart", "link refused", "message doubled", "message lost", "queue overflow", "record damaged", "restored a backup",
 	"rows put ahead of their commit",
 	"session broken", "session resumed at the same server", "session resumed elsewhere", "session served in several passes",

@@ -240,6 +240,9 @@ func (m *memory) ref(s crdt.Stamp, k replica.RowKey) {
 }
 
 func (m *memory) unref(s crdt.Stamp, k replica.RowKey) {
+	if _, ok := m.refs[s][k]; !ok {
+		return // it was damaged
+	}
 	delete(m.refs[s], k)
 	if len(m.refs[s]) == 0 {
 		delete(m.refs, s)

@@ -73,7 +73,9 @@ func (w *World) finish() {
 		return
 	}
 	w.checkRows()
+	w.audits()
 	w.quiet()
+	w.audit()
 	w.reopen()
 }
 

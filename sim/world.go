@@ -35,6 +35,7 @@ type World struct {
 	fault    *Violation
 	healed   bool
 	forked   bool // a copy ran beside its original, so that peers may refuse each other
+	hurt     bool // rows were damaged, so that audits may find something
 	damaged  bool // some messages arrive damaged, so that links may be refused
 	recorded map[Message]Fate
 }
@@ -207,6 +208,8 @@ func (w *World) act(a Action) {
 		}
 	case "start":
 		m.start()
+	case "audit":
+		m.actAudit(a.B)
 	case "jump", "drift", "freeze":
 		w.actClock(m, a)
 	case "cut", "isolate", "deafen", "clog", "replay", "garbage":

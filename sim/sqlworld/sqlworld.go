@@ -322,3 +322,4 @@ func (m *medium) strike() error {
 }
 
 var _ sim.SQL = (*medium)(nil)
+var _ sim.Damager = (*medium)(nil)
