@@ -56,11 +56,13 @@ type Peer struct {
 	lookAt   time.Time // next look at the database
 	lookStep time.Duration
 	waits    []*syncWait
-	liveKey  string    // what the database says of how things stand
-	liveAt   time.Time // since when
-	liveDue  time.Time // when it must be looked at again; zero: when something happens
-	need     bool      // the next load takes a new origin
-	forked   bool      // and issues anew what was written under the former one
+	audit    *auditWait // nil: nobody waits for one
+	auditID  uint64     // of the last
+	liveKey  string     // what the database says of how things stand
+	liveAt   time.Time  // since when
+	liveDue  time.Time  // when it must be looked at again; zero: when something happens
+	need     bool       // the next load takes a new origin
+	forked   bool       // and issues anew what was written under the former one
 
 	mu        sync.Mutex
 	strangers []network.Refused

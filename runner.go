@@ -134,6 +134,7 @@ func (p *Peer) turn(ctx context.Context) {
 		p.serveRequests(ctx)
 	}
 	p.settle()
+	p.settleAudit()
 	p.becomeReady()
 	p.tellLive(ctx)
 }
@@ -171,6 +172,9 @@ func (p *Peer) sleep() time.Duration {
 	if p.core == nil {
 		return max(time.Until(p.retryAt), 0)
 	}
+	if len(p.in) > 0 {
+		return 0
+	}
 	d := time.Duration(p.core.Wake()-p.instant().Mono) * time.Millisecond
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
@@ -187,6 +191,7 @@ func (p *Peer) sleep() time.Duration {
 // fail throws the core away: what its last round left behind is unknown. It is loaded again after a pause.
 func (p *Peer) fail(err error) {
 	p.core, p.problem = nil, err
+	p.endAudit(AuditReport{}, fmt.Errorf("rowmesh: audit: the replica stopped: %w", err))
 	p.pause = min(max(2*p.pause, retryFirst), retryMost)
 	p.retryAt = time.Now().Add(p.pause)
 	var fork *replica.ForkError
@@ -242,6 +247,7 @@ func (p *Peer) leave(ctx context.Context) {
 	for _, w := range p.waits {
 		w.done <- ErrClosed
 	}
+	p.endAudit(AuditReport{}, ErrClosed)
 	for w := range p.watchers {
 		close(w.changes)
 	}
@@ -298,6 +304,10 @@ func (p *Peer) serveRequests(ctx context.Context) {
 		if r.What == "status" {
 			p.writeLive(ctx, p.live())
 			answer("done", "")
+			continue
+		}
+		if doc, ok := strings.CutPrefix(r.What, auditRequest); ok {
+			p.serveAudit(doc, answer)
 			continue
 		}
 		if r.What != "sync" {
