@@ -36,22 +36,53 @@ func (r *Replica) copyable(l *link, p *pull) bool {
 
 // mergeCopy merges a chunk of a first copy. The group is taken with the first of them: the next server must not be one
 // of another group.
-func (r *Replica) mergeCopy(v Round, l *link, p *pull, rows []crdt.RowDelta) error {
+func (r *Replica) mergeCopy(v Round, l *link, p *pull, rows []crdt.RowDelta, before *placeBody) error {
 	if err := r.learn(p.schemas); err != nil {
 		return err
 	}
 	p.schemas = nil
-	n, err := r.rows.merge(v, rows, false)
-	if err != nil {
-		return err
+	if beyond(before, p.after, rows) {
+		r.rows.add(rows)
+		r.stats.RowsMerged += uint64(len(rows))
+	} else {
+		n, err := r.rows.merge(v, rows, false)
+		if err != nil {
+			return err
+		}
+		r.stats.RowsMerged += uint64(n)
 	}
-	r.stats.RowsMerged += uint64(n)
 	r.joinGroup(l)
 	r.batch.Copy = encodeBody(copyState{
 		Cut: vectorOf(p.cut), After: p.after, Seen: vectorOf(p.seen), Cap: p.cap, Ahead: p.ahead,
 		Rows: p.progress.Rows, Total: p.progress.Total, Bytes: p.progress.Bytes,
 	})
 	return r.putRows(v)
+}
+
+// beyond reports whether rows of the pass in order of keys are all after the place that was reached before them, each after
+// the one before. Then the store has none of them, and need not be asked.
+func beyond(before, after *placeBody, rows []crdt.RowDelta) bool {
+	var last RowKey
+	for _, place := range []*placeBody{before, after} {
+		if place == nil {
+			continue
+		}
+		pos, err := place.position()
+		if err != nil || !pos.Stamp.IsZero() {
+			return false
+		}
+		if place == before {
+			last = pos.RowKey
+		}
+	}
+	for _, d := range rows {
+		k := RowKey{d.Schema.Table, d.Key}
+		if k.Compare(last) <= 0 {
+			return false
+		}
+		last = k
+	}
+	return true
 }
 
 // resumeCopy goes on with the first copy that the store holds a part of.

@@ -181,6 +181,7 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 		}
 		return nil
 	}
+	before := p.after
 	rows, err := p.read(c, r.schemas)
 	if err != nil {
 		return err
@@ -190,7 +191,7 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 	} else if ok := r.copyable(l, p); !ok {
 		return nil
 	} else {
-		err = r.mergeCopy(v, l, p, rows)
+		err = r.mergeCopy(v, l, p, rows, before)
 	}
 	if err != nil {
 		return err

@@ -43,6 +43,13 @@ func (s *rowSet) merge(v View, deltas []crdt.RowDelta, local bool) (changed int,
 	return changed, nil
 }
 
+// add takes in rows that nobody has written before.
+func (s *rowSet) add(deltas []crdt.RowDelta) {
+	for _, d := range deltas {
+		s.mergeOne(RowKey{d.Schema.Table, d.Key}, d.Row, nil, false)
+	}
+}
+
 func (s *rowSet) mergeOne(k RowKey, delta crdt.Row, committed map[RowKey]crdt.Row, local bool) bool {
 	c := s.changed[k]
 	if c == nil {
