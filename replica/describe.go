@@ -31,6 +31,8 @@ func describe(t FrameType, body []byte) string {
 		return described[doneBody](t, body)
 	case FrameHeads:
 		return described[headsBody](t, body)
+	case FramePrune:
+		return described[pruneBody](t, body)
 	case FrameCredit:
 		return described[creditBody](t, body)
 	case FrameAnnounce:
@@ -158,6 +160,10 @@ func (b doneBody) String() string { return fmt.Sprintf("%d.%d cut %s", b.Session
 
 func (b headsBody) String() string {
 	return line(iff(b.All, "all"), iff(b.All || len(b.Heads) > 0, "%s", b.Heads), iff(len(b.Hash) > 0, "hash"), iff(b.Want, "want"))
+}
+
+func (b pruneBody) String() string {
+	return line(iff(len(b.Prune) > 0, "%s", b.Prune), iff(len(b.Graft) > 0, "graft %s", b.Graft))
 }
 
 func (b creditBody) String() string { return fmt.Sprintf("%d +%d", b.Session, b.Credit) }

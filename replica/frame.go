@@ -20,7 +20,7 @@ const (
 	FrameDone     FrameType = 0x05 // ends a session and names the cut that may be claimed
 	FrameHeads    FrameType = 0x06 // changed heads since the last such frame on this link, and a hash of all
 	FrameAck      FrameType = 0x07 // a head of yours that is durable here
-	FramePrune    FrameType = 0x08 // reserved
+	FramePrune    FrameType = 0x08 // which origins' blocks to push on this link
 	FrameSnapshot FrameType = 0x09 // reserved
 	FrameAudit    FrameType = 0x0a // compare these segments, or send the rows of one
 	FrameReject   FrameType = 0x0b // a refusal with a named reason

@@ -32,6 +32,11 @@ const (
 	// maxHeldOrigins bounds the origins that have held blocks: ids come from outside.
 	maxHeldOrigins = 64
 
+	// maxKnown bounds the origins whose heads a link is remembered to know: more than maxControlBytes can tell at once.
+	maxKnown = 1 << 19
+	// maxGrafts bounds the origins in a GRAFT that may be needless: 24 KB.
+	maxGrafts = 1024
+
 	// maxOwnTimes bounds the times of own transactions that are remembered since the start, to know a fork by:
 	// half a megabyte.
 	maxOwnTimes = 1 << 16
@@ -69,6 +74,12 @@ const (
 	headsEvery = 100 * time.Millisecond
 	// pullAfter is how long a replica that is told of newer heads waits for the blocks to come by push.
 	pullAfter = 150 * time.Millisecond
+	// answerAfter is how long a pushed head may go without an answer before it is told again: half the
+	// globe is 150 ms away, and answers are gathered for headsEvery.
+	answerAfter = 400 * time.Millisecond
+	// settleAfter is how long after the last change a link is told the hash of all heads where the other side does not
+	// know that what it told was known here already.
+	settleAfter = time.Second
 	// digestEvery is the period in which a silent link tells the hash of all heads, so that a lost last
 	// frame is noticed. It is the round in which promises about convergence are counted.
 	digestEvery = 5 * time.Second

@@ -31,7 +31,9 @@ type link struct {
 	ahead   map[crdt.Origin]struct{}  // where known is beyond our coverage
 	lacks   map[crdt.Origin]struct{}  // where our coverage is beyond known
 	sent    crdt.Coverage             // what we pushed beyond that, so far unanswered
-	fresh   map[crdt.Origin]struct{}  // heads of ours that we have not told it
+	fresh   map[crdt.Origin]news      // heads of ours to tell it
+	lazy    map[crdt.Origin]struct{}  // origins whose blocks are not pushed on this link, in either direction
+	turns   map[crdt.Origin]bool      // origins to tell it of in the next PRUNE: true for a graft
 	schemas map[*crdt.Schema]struct{} // told on the control stream
 	told    told                      // by the other side
 	lagging bool                      // frames were lost on the way out: push nothing until it has caught up
@@ -39,6 +41,8 @@ type link struct {
 	helloAt     int64 // when we last sent HELLO
 	sentAt      int64 // when we last sent anything on the control stream
 	toldAt      int64 // when we last told heads
+	tellAt      int64 // when the first of fresh is due
+	owes        bool  // it told us heads that are ours too, and does not know that they are
 	toldAllAt   int64 // when we last told all of them
 	behindSince int64 // since when it is known to hold more than we do; 0: it is not
 	pullNow     bool  // do not wait for pushes
@@ -61,7 +65,7 @@ func (r *Replica) LinkUp(now Instant, id LinkID, name string) {
 	r.LinkDown(now, id)
 	l := &link{
 		id: id, name: name, known: crdt.Coverage{}, ahead: map[crdt.Origin]struct{}{}, lacks: map[crdt.Origin]struct{}{},
-		sent: crdt.Coverage{}, fresh: map[crdt.Origin]struct{}{},
+		sent: crdt.Coverage{}, fresh: map[crdt.Origin]news{}, lazy: map[crdt.Origin]struct{}{}, tellAt: never,
 		schemas: map[*crdt.Schema]struct{}{},
 	}
 	r.links = append(r.links, l)
@@ -77,13 +81,14 @@ func (r *Replica) LinkDown(now Instant, id LinkID) {
 			r.links = append(r.links[:i:i], r.links[i+1:]...)
 			r.dropSessions(l)
 			r.dropAudit(l)
+			r.replant(l.id)
 			return
 		}
 	}
 }
 
 // Lagging tells the replica that frames for a link were thrown away because its queue was full. The other
-// side is left to pull.
+// side is told again what it may lack, and left to pull.
 func (r *Replica) Lagging(now Instant, id LinkID) {
 	r.now = now
 	if l := r.link(id); l != nil {
@@ -91,6 +96,9 @@ func (r *Replica) Lagging(now Instant, id LinkID) {
 		clear(l.sent)
 		clear(l.schemas)
 		r.dropServed(l)
+		for o := range l.lacks {
+			r.note(l, o, 0, false)
+		}
 	}
 }
 
@@ -143,9 +151,15 @@ func (r *Replica) sendHello(l *link, answer bool) {
 		h.Group = r.group[:]
 	}
 	l.helloAt = r.now.Mono
-	clear(l.fresh)
+	l.toldEverything()
 	clear(l.schemas)
 	r.send(l, FrameHello, encodeBody(h))
+}
+
+// toldEverything notes that all heads are told by the next frame.
+func (l *link) toldEverything() {
+	clear(l.fresh)
+	l.tellAt, l.owes = never, false
 }
 
 // ErrOtherGroup is the reason for closing a link to a peer of another group.
@@ -188,6 +202,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	l.heardAt = r.now.Mono
 	clear(l.sent)
 	clear(l.schemas)
+	clear(l.lazy)
 	r.learnAllHeads(l, heads)
 	l.pullNow = true
 	if !h.Answer {
@@ -216,7 +231,10 @@ func (r *Replica) learnAllHeads(l *link, heads crdt.Coverage) {
 
 // learnHead takes note of one head of the other side.
 func (r *Replica) learnHead(l *link, o crdt.Origin, h hlc.Timestamp) {
-	if l.known[o] < h {
+	if was := l.known[o]; was < h {
+		if was == 0 && len(l.known) >= maxKnown {
+			return
+		}
 		l.known[o] = h
 		r.compare(l, o)
 	}

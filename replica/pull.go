@@ -104,6 +104,9 @@ func (r *Replica) startPull(l *link) {
 	p.active, p.link, p.id, p.server, p.movedAt = true, l.id, r.session, l.origin, r.now.Mono
 	p.chunks, p.credit, p.run = 0, startCredit, 0
 	r.pull = p
+	if r.ready && !l.pullNow {
+		r.graftBehind(l) // it did not come by push
+	}
 	l.pullNow = false
 	p.cap = max(p.cap, r.limit(true))
 	body := pullBody{
@@ -302,7 +305,10 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 	r.pull = nil
 	r.clock.Update(p.ahead)
 	for o, h := range cut {
-		r.raise(o, h)
+		if h > r.coverage[o] {
+			r.raise(o, h)
+			r.learned(l, o)
+		}
 	}
 	r.becomeReady(l)
 	r.stats.SessionsPulled++

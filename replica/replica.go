@@ -64,11 +64,13 @@ type Replica struct {
 	coverage crdt.Coverage // claimed: for each transaction in it, the rows hold its writes or newer ones
 	hash     [16]byte      // of coverage; valid while hashed
 	hashed   bool
+	raisedAt int64 // when a head last rose, on the clock of Instant.Mono
 
 	schemas *schemaSet
 	rows    *rowSet
 	links   []*link // in order of arrival
 	held    map[crdt.Origin]*heldBlocks
+	tree    map[crdt.Origin]branch
 	pull    *pull // the session this replica is a client of, or the stage of a broken one
 	served  []*served
 	audit   *audit // the last that was asked for here; nil: none
@@ -97,6 +99,9 @@ type Counters struct {
 	SessionsResumed uint64 // gone on with as client, where a broken one ended
 	SessionsMoved   uint64 // of these: at another server
 	PassesServed    uint64 // as server, beyond the first of each session
+	LinksPruned     uint64 // for an origin, because a block came again on it
+	LinksGrafted    uint64 // for an origin, because its blocks came late or not at all on others
+	LinksReplanted  uint64 // for an origin, because the link that brought its blocks is gone
 	BlocksAnnounced uint64 // too large to push, or part of a chain
 	RowsMerged      uint64 // rows changed by others
 }
@@ -112,7 +117,7 @@ func New(cfg Config, v View) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, origin: st.Origin, group: st.Group, ready: st.Ready, coverage: st.Coverage.Clone(),
-		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, session: cfg.SessionSeed, run: cfg.SessionSeed,
+		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, tree: map[crdt.Origin]branch{}, session: cfg.SessionSeed, run: cfg.SessionSeed,
 	}
 	for _, s := range st.Schemas {
 		if err := r.schemas.load(s); err != nil {
@@ -210,8 +215,8 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 		r.batch.Heads = crdt.Coverage{}
 	}
 	r.batch.Heads[o] = h
+	r.raisedAt = r.now.Mono
 	for _, l := range r.links {
-		l.fresh[o] = struct{}{}
 		r.compare(l, o)
 	}
 }

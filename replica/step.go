@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-
-	"github.com/rowmesh/rowmesh/crdt"
 )
 
 // Content reports whether frames of this type can change rows, so that the step needs a round of writing.
@@ -69,6 +67,8 @@ func (r *Replica) dispatch(v Round, l *link, f Frame, body []byte) error {
 		return r.onSchema(l, body)
 	case FrameHeads:
 		return r.onHeads(l, body)
+	case FramePrune:
+		return r.onPrune(l, body)
 	case FrameAnnounce:
 		return r.onAnnounce(l, body)
 	case FramePull:
@@ -125,10 +125,13 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 	if h.Ready && !l.ready {
 		r.sendHello(l, false) // the HELLO that said so was lost
 	}
+	differs := len(h.Hash) > 0 && !r.sameHash(h.Hash)
+	if len(h.Hash) > 0 && !differs {
+		r.sameHeads(l)
+	}
 	if r.level(l) {
 		l.lagging = false
 	}
-	differs := len(h.Hash) > 0 && !r.sameHash(h.Hash)
 	if h.Want || differs && (l.toldAllAt == 0 || r.now.Mono-l.toldAllAt >= millis(digestEvery)/2) {
 		r.tellAll(l, differs && !h.Want)
 	}
@@ -142,7 +145,7 @@ func (r *Replica) sameHash(hash []byte) bool {
 
 // tellAll sends every head. With want the other side answers with all of its own.
 func (r *Replica) tellAll(l *link, want bool) {
-	clear(l.fresh)
+	l.toldEverything()
 	l.toldAt, l.toldAllAt = r.now.Mono, r.now.Mono
 	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(r.coverage), All: true, Want: want}))
 }
@@ -189,7 +192,7 @@ func (r *Replica) onReject(l *link, body []byte) error {
 	return nil
 }
 
-// Tick lets time pass: it repeats what was not answered, tells heads, starts and gives up sessions. It
+// Tick lets time pass: it repeats what was not answered, starts and gives up sessions. It
 // reads and writes no rows.
 func (r *Replica) Tick(now Instant) {
 	r.now = now
@@ -199,28 +202,13 @@ func (r *Replica) Tick(now Instant) {
 			if now.Mono-l.helloAt >= millis(helloEvery) {
 				r.sendHello(l, false)
 			}
-		case len(l.fresh) > 0:
-			if now.Mono-l.toldAt >= millis(headsEvery) {
-				r.tellFresh(l)
-			}
-		case now.Mono-l.sentAt >= millis(digestEvery):
-			hash := r.coverageHash()
-			r.send(l, FrameHeads, encodeBody(headsBody{Hash: hash[:], Ready: r.ready}))
+		case now.Mono >= r.tellHashAt(l) && now.Mono < l.tellAtNext():
+			r.tellHash(l)
 		}
 		r.seeBehind(l)
 	}
 	r.tickPull()
 	r.tickAudit()
-}
-
-func (r *Replica) tellFresh(l *link) {
-	heads := make(crdt.Coverage, len(l.fresh))
-	for o := range l.fresh {
-		heads[o] = r.coverage[o]
-	}
-	clear(l.fresh)
-	l.toldAt = r.now.Mono
-	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(heads)}))
 }
 
 // Wake returns the moment, on the clock of Instant.Mono, at which time alone next gives Process something
@@ -231,13 +219,10 @@ func (r *Replica) Wake() int64 {
 	}
 	at := r.now.Mono + millis(digestEvery)
 	for _, l := range r.links {
-		switch {
-		case !l.greeted:
+		if l.greeted {
+			at = min(at, l.tellAtNext(), r.tellHashAt(l))
+		} else {
 			at = min(at, l.helloAt+millis(helloEvery))
-		case len(l.fresh) > 0:
-			at = min(at, l.toldAt+millis(headsEvery))
-		default:
-			at = min(at, l.sentAt+millis(digestEvery))
 		}
 		at = min(at, r.pullAt(l))
 	}

@@ -83,6 +83,12 @@ type headsBody struct {
 	Ready bool   `cbor:"5,keyasint,omitempty"` // I hold my first copy, as my last HELLO said or should have
 }
 
+// pruneBody names origins with the sender's heads of them.
+type pruneBody struct {
+	Prune vector `cbor:"1,keyasint,omitempty"` // push no more of these on this link
+	Graft vector `cbor:"2,keyasint,omitempty"` // push these on this link again
+}
+
 type creditBody struct {
 	Session uint64 `cbor:"1,keyasint"`
 	Credit  uint64 `cbor:"2,keyasint"`

@@ -238,6 +238,9 @@ func (w *World) watch(m *machine) {
 		{"session resumed at the same server", c.SessionsResumed - c.SessionsMoved, seen.SessionsResumed - seen.SessionsMoved},
 		{"session resumed elsewhere", c.SessionsMoved, seen.SessionsMoved},
 		{"session served in several passes", c.PassesServed, seen.PassesServed},
+		{"pruned", c.LinksPruned, seen.LinksPruned},
+		{"grafted after loss", c.LinksGrafted, seen.LinksGrafted},
+		{"grafted for a lost link", c.LinksReplanted, seen.LinksReplanted},
 		{"transaction announced", c.BlocksAnnounced, seen.BlocksAnnounced},
 	} {
 		if x.now > x.was {
