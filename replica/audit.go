@@ -133,7 +133,7 @@ func (r *Replica) StartAudit(now Instant, ask Audit) {
 		return
 	}
 	a.report.Peer, a.since, a.askedAt = l.name, now.Mono, now.Mono
-	r.tellAll(l, true)
+	r.tellAll(l, true, false)
 }
 
 // auditHeard begins the walk, when the other side has told all that it claims: what is known of it may be old news.
@@ -225,7 +225,7 @@ func (r *Replica) tickAudit() {
 		r.endAudit(fmt.Errorf("%w (%s, for %s)", ErrAuditSilence, a.link.name, auditPatience))
 	case a.step == auditHeads:
 		a.askedAt = r.now.Mono
-		r.tellAll(a.link, true)
+		r.tellAll(a.link, true, false)
 	default:
 		a.askedAt = r.now.Mono
 		r.send(a.link, a.kind, a.body)

@@ -32,6 +32,15 @@ const (
 	// maxHeldOrigins bounds the origins that have held blocks: ids come from outside.
 	maxHeldOrigins = 64
 
+	// maxVectors and maxVectorBytes bound the vectors that are kept as bases: seventy of 10,000 origins, or one of the
+	// greatest size.
+	maxVectors     = 256
+	maxVectorBytes = 16 << 20
+	// defaultPackBytes is the least vector that is packed, of 43 origins: for a smaller one it is not worth a question and an
+	// answer more where the other side was started anew.
+	defaultPackBytes = 1 << 10
+	// tellAllFrom is how many heads are told at once as a whole vector, which is packed: it is what a session brings.
+	tellAllFrom = 64
 	// maxKnown bounds the origins whose heads a link is remembered to know: more than maxControlBytes can tell at once.
 	maxKnown = 1 << 19
 	// maxGrafts bounds the origins in a GRAFT that may be needless: 24 KB.

@@ -30,6 +30,11 @@ type link struct {
 	known   crdt.Coverage             // what it told us it holds
 	ahead   map[crdt.Origin]struct{}  // where known is beyond our coverage
 	lacks   map[crdt.Origin]struct{}  // where our coverage is beyond known
+	theirs  *known                    // all heads, as it last told them, on this link or one before
+	ours    *known                    // all heads, as we last told them on this link
+	ignores bool                      // it did not know the base of a vector
+	whole   bool                      // the next vector goes whole
+	lost    bool                      // we do not know the base of what it told
 	sent    crdt.Coverage             // what we pushed beyond that, so far unanswered
 	fresh   map[crdt.Origin]news      // heads of ours to tell it
 	lazy    map[crdt.Origin]struct{}  // origins whose blocks are not pushed on this link, in either direction
@@ -65,7 +70,7 @@ func (r *Replica) LinkUp(now Instant, id LinkID, name string) {
 	r.LinkDown(now, id)
 	l := &link{
 		id: id, name: name, known: crdt.Coverage{}, ahead: map[crdt.Origin]struct{}{}, lacks: map[crdt.Origin]struct{}{},
-		sent: crdt.Coverage{}, fresh: map[crdt.Origin]news{}, lazy: map[crdt.Origin]struct{}{}, tellAt: never,
+		sent: crdt.Coverage{}, fresh: map[crdt.Origin]news{}, lazy: map[crdt.Origin]struct{}{}, tellAt: never, theirs: r.vectors.of(name),
 		schemas: map[*crdt.Schema]struct{}{},
 	}
 	r.links = append(r.links, l)
@@ -145,7 +150,7 @@ func clip(s string, n int) string {
 func (r *Replica) sendHello(l *link, answer bool) {
 	h := helloBody{
 		Version: Version, MinVersion: MinVersion, Origin: r.origin[:], Wall: uint64(max(r.now.Wall, 0)),
-		Heads: vectorOf(r.coverage), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer, Audits: true,
+		Heads: r.packAll(l), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer, Whole: l.lost, Audits: true,
 	}
 	if r.group != (GroupID{}) {
 		h.Group = r.group[:]
@@ -174,10 +179,6 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	if err := decodeBody(FrameHello, body, &h); err != nil {
 		return err
 	}
-	heads, err := h.Heads.coverage()
-	if err != nil {
-		return err
-	}
 	origin, err := id16(h.Origin)
 	if err != nil {
 		return err
@@ -196,6 +197,21 @@ func (r *Replica) onHello(l *link, body []byte) error {
 		r.refuse(l, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
 		return nil
 	}
+	if h.Whole {
+		l.baseUnknown()
+	}
+	heads, err := r.unpackAll(l, h.Heads)
+	if errors.Is(err, errBase) {
+		if !l.lost {
+			l.lost = true
+			r.sendHello(l, false)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.lost = false
 	l.greeted, l.origin, l.group, l.ready, l.hub, l.audits = true, origin, group, h.Ready, h.Hub, h.Audits
 	l.offset = int64(min(h.Wall, 1<<62)) - r.now.Wall
 	l.lagging = false

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -36,9 +37,10 @@ type pull struct {
 	schemas  []*crdt.Schema // of the staged rows, not known before
 	told     told
 	progress Progress
-	chunks   uint64 // of this session
-	credit   uint64 // chunks to come before more are asked for
-	run      uint64 // the server's number for the session, from its first chunk
+	chunks   uint64   // of this session
+	bases    []*known // against which the server may pack its cuts
+	credit   uint64   // chunks to come before more are asked for
+	run      uint64   // the server's number for the session, from its first chunk
 }
 
 // Progress says how far a session has come.
@@ -55,7 +57,11 @@ func (r *Replica) tickPull() {
 		if r.now.Mono-p.movedAt < millis(sessionTimeout) {
 			return
 		}
-		r.breakPull(r.link(p.link), r.now.Mono+millis(busyRetry))
+		l := r.link(p.link)
+		if l != nil {
+			l.whole = true // in case that it is the vector
+		}
+		r.breakPull(l, r.now.Mono+millis(busyRetry))
 	}
 	if l := r.server(); l != nil {
 		r.startPull(l)
@@ -109,11 +115,21 @@ func (r *Replica) startPull(l *link) {
 	}
 	l.pullNow = false
 	p.cap = max(p.cap, r.limit(true))
+	bases := []*known{l.theirs, l.ours}
+	if l.whole {
+		bases = nil
+	}
+	p.bases = []*known{l.theirs, l.ours}
 	body := pullBody{
-		Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit, Copy: !r.ready,
+		Session: p.id, Claims: r.packAll(l), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit, Copy: !r.ready,
 	}
 	if p.cut != nil {
-		body.Cut, body.After, body.Seen = vectorOf(p.cut), p.after, vectorOf(p.seen)
+		cut, seen := r.pack(vectorOf(p.cut), bases...), r.pack(vectorOf(p.seen), bases...)
+		body.Cut, body.After, body.Seen = &cut, p.after, &seen
+	}
+	p.bases = append(p.bases, l.ours)
+	if l.theirs != nil {
+		body.Holds = l.theirs.hash[:]
 	}
 	r.send(l, FramePull, encodeBody(body))
 }
@@ -185,7 +201,11 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 		return nil
 	}
 	before := p.after
-	rows, err := p.read(c, r.schemas)
+	cut, err := r.firstCut(l, p, c)
+	if err != nil {
+		return r.unbased(l, err)
+	}
+	rows, err := p.read(c, cut, r.schemas)
 	if err != nil {
 		return err
 	}
@@ -208,15 +228,31 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 	return nil
 }
 
-// read checks a whole chunk before anything of it is kept, and takes note of where the session has come to.
-func (p *pull) read(c chunkBody, known *schemaSet) ([]crdt.RowDelta, error) {
-	cut := p.cut
-	if cut == nil {
-		var err error
-		if cut, err = c.Cut.coverage(); err != nil {
-			return nil, err
-		}
+// firstCut returns the first cut of a session, which its first chunk holds.
+func (r *Replica) firstCut(l *link, p *pull, c chunkBody) (crdt.Coverage, error) {
+	if p.cut != nil {
+		return p.cut, nil
 	}
+	if c.Cut == nil {
+		return nil, fmt.Errorf("%w: CHUNK without its cut", ErrFrame)
+	}
+	_, cut, err := r.unpack(l, *c.Cut, p.bases...)
+	return cut, err
+}
+
+// unbased gives the running session up over a vector whose base is gone, and asks for it anew with a whole one. Another
+// error it returns.
+func (r *Replica) unbased(l *link, err error) error {
+	if !errors.Is(err, errBase) {
+		return err
+	}
+	l.whole = true
+	r.breakPull(l, 0)
+	return nil
+}
+
+// read checks a whole chunk before anything of it is kept, and takes note of where the session has come to.
+func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) ([]crdt.RowDelta, error) {
 	seen, err := c.Seen.coverage()
 	if err != nil {
 		return nil, err
@@ -271,9 +307,9 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 	if p == nil {
 		return nil
 	}
-	cut, err := d.Cut.coverage()
+	_, cut, err := r.unpack(l, d.Cut, p.bases...)
 	if err != nil {
-		return err
+		return r.unbased(l, err)
 	}
 	if d.Seq != p.chunks || p.chunks > 0 && d.Run != p.run {
 		r.breakPull(l, 0)
@@ -388,6 +424,8 @@ func (r *Replica) onSessionReject(l *link, b rejectBody) error {
 	case RejectResume:
 		r.dropPull()
 		l.notBefore = 0
+	case RejectBase:
+		l.whole, l.notBefore = true, 0
 	case RejectSkew:
 		l.takesFrom = hlc.Timestamp(min(b.Time, hlc.Max)).Millis() - millis(maxSkew)
 	}

@@ -25,6 +25,7 @@ type Config struct {
 	Hub         bool          // tells others that this replica serves as a hub
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
 	CacheRows   int           // decoded rows kept in memory; 0: a default
+	PackBytes   int           // vectors from this size on are sent as changes against known ones; 0: a default
 	ChunkBytes  int           // size to which the chunks of a session are filled; 0: a default
 	StageBytes  int           // how much of a session is held in memory until it is whole; 0: a default
 	PutRows     int           // changed rows of a large session that gather before they are handed to the store; 0: a default
@@ -38,6 +39,9 @@ func (c *Config) validate() error {
 	}
 	if c.CacheRows == 0 {
 		c.CacheRows = defaultCacheRows
+	}
+	if c.PackBytes == 0 {
+		c.PackBytes = defaultPackBytes
 	}
 	if c.ChunkBytes == 0 {
 		c.ChunkBytes = defaultChunkBytes
@@ -62,6 +66,7 @@ type Replica struct {
 	ready  bool
 
 	coverage crdt.Coverage // claimed: for each transaction in it, the rows hold its writes or newer ones
+	sorted   vector        // coverage, as it crosses the wire
 	hash     [16]byte      // of coverage; valid while hashed
 	hashed   bool
 	raisedAt int64 // when a head last rose, on the clock of Instant.Mono
@@ -71,6 +76,7 @@ type Replica struct {
 	links   []*link // in order of arrival
 	held    map[crdt.Origin]*heldBlocks
 	tree    map[crdt.Origin]branch
+	vectors vectorCache
 	pull    *pull // the session this replica is a client of, or the stage of a broken one
 	served  []*served
 	audit   *audit // the last that was asked for here; nil: none
@@ -102,6 +108,8 @@ type Counters struct {
 	LinksPruned     uint64 // for an origin, because a block came again on it
 	LinksGrafted    uint64 // for an origin, because its blocks came late or not at all on others
 	LinksReplanted  uint64 // for an origin, because the link that brought its blocks is gone
+	VectorsWarm     uint64 // all heads of another, told as changes against a vector
+	VectorsUnknown  uint64 // of these: such that the vector is not known here
 	BlocksAnnounced uint64 // too large to push, or part of a chain
 	RowsMerged      uint64 // rows changed by others
 }
@@ -152,6 +160,7 @@ func (r *Replica) chooseOrigin(v View) error {
 		}
 	}
 	r.own.from = r.coverage[r.origin]
+	r.sorted = vectorOf(r.coverage)
 	return nil
 }
 
@@ -210,6 +219,7 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 		return
 	}
 	r.coverage[o] = h
+	r.sorted = r.sorted.with(o, h)
 	r.hashed = false
 	if r.batch.Heads == nil {
 		r.batch.Heads = crdt.Coverage{}
@@ -223,7 +233,7 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 
 func (r *Replica) coverageHash() [16]byte {
 	if !r.hashed {
-		r.hash, r.hashed = r.coverage.Hash(), true
+		r.hash, r.hashed = r.sorted.hash(), true
 	}
 	return r.hash
 }

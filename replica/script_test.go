@@ -213,7 +213,7 @@ func (s *theatre) end(from, at *actor) *end {
 // ask FROM TO: a PULL that FROM would not send of itself.
 func (s *theatre) ask() {
 	e := s.end(s.actor(0), s.actor(1))
-	body := encodeBody(pullBody{Session: 1, Claims: vector{}, CapOwn: hlc.Max, Cap: hlc.Max, Credit: 1})
+	body := encodeBody(pullBody{Session: 1, Claims: packed{}, CapOwn: hlc.Max, Cap: hlc.Max, Credit: 1})
 	e.queue = append(e.queue, Frame{Type: FramePull, Body: body})
 	e.deliver(0)
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,7 @@ type served struct {
 	id     uint64
 	run    uint64 // our own number: a server that lost its memory may be given an old PULL again
 	claims crdt.Coverage
+	bases  []*known // vectors that the client holds
 	credit uint64
 	seq    uint64
 	first  crdt.Coverage // the cut of the first pass; told with chunk 0
@@ -43,7 +45,11 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	if err := decodeBody(FramePull, body, &b); err != nil {
 		return err
 	}
-	claims, err := b.Claims.coverage()
+	v, claims, err := r.unpack(l, b.Claims)
+	if errors.Is(err, errBase) {
+		r.rejectSession(&served{link: l, id: b.Session}, RejectBase, crdt.Stamp{})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -56,9 +62,14 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	l.lastPull = b.Session
 	clear(l.sent)
 	r.learnAllHeads(l, claims)
+	l.theirs = r.vectors.add(v, l.name)
+	bases := []*known{l.theirs}
+	if hash, err := id16(b.Holds); err == nil {
+		bases = append(bases, r.base(hash, []*known{l.ours}))
+	}
 	r.run++
 	s := &served{
-		link: l, id: b.Session, run: r.run, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
+		link: l, id: b.Session, run: r.run, claims: claims, bases: bases, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
 		told: map[*crdt.Schema]struct{}{},
 	}
 	s.caps.own, s.caps.other, s.rows = b.CapOwn, b.Cap, b.Copy
@@ -67,9 +78,14 @@ func (r *Replica) onPull(l *link, body []byte) error {
 		return nil
 	}
 	if b.After != nil {
-		if ok, err := r.resume(s, b); err != nil {
+		ok, err := r.resume(s, b)
+		switch {
+		case errors.Is(err, errBase):
+			r.rejectSession(s, RejectBase, crdt.Stamp{})
+			return nil
+		case err != nil:
 			return err
-		} else if !ok {
+		case !ok:
 			r.rejectSession(s, RejectResume, crdt.Stamp{})
 			return nil
 		}
@@ -84,11 +100,14 @@ func (r *Replica) onPull(l *link, body []byte) error {
 // resume sets a session to go on where a broken one ended, and reports whether this replica can: it must
 // hold all that the server of that session held.
 func (r *Replica) resume(s *served, b pullBody) (bool, error) {
-	cut, err := b.Cut.coverage()
+	if b.Cut == nil || b.Seen == nil {
+		return false, fmt.Errorf("%w: PULL with a place and without its cut", ErrFrame)
+	}
+	_, cut, err := r.unpack(s.link, *b.Cut)
 	if err != nil {
 		return false, err
 	}
-	seen, err := b.Seen.coverage()
+	_, seen, err := r.unpack(s.link, *b.Seen)
 	if err != nil || !r.coverage.Includes(seen) || !r.coverage.Includes(cut) {
 		return false, err
 	}
@@ -192,7 +211,7 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 	if err != nil || !done {
 		return false, err
 	}
-	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, vectorOf(s.cut), s.run}))
+	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, r.pack(vectorOf(s.cut), s.bases...), s.run}))
 	r.stats.SessionsServed++
 	return true, nil
 }
@@ -227,7 +246,8 @@ func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 	}
 	f.body.Delta = f.delta.Finish()
 	if s.seq == 0 {
-		f.body.Cut, f.body.Total = vectorOf(s.first), s.total
+		cut := r.pack(vectorOf(s.first), s.bases...)
+		f.body.Cut, f.body.Total = &cut, s.total
 	}
 	f.body.Seen = s.rose(r.coverage)
 	f.body.After = placeOf(s.after)

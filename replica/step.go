@@ -111,16 +111,14 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 	if err := decodeBody(FrameHeads, body, &h); err != nil {
 		return err
 	}
-	heads, err := h.Heads.coverage()
-	if err != nil {
-		return err
+	if h.Whole {
+		l.baseUnknown()
 	}
-	if h.All {
-		r.learnAllHeads(l, heads)
-		l.heardAt = r.now.Mono
-		r.auditHeard(l)
-	} else {
-		r.learnHeads(l, heads)
+	if err := r.takeHeads(l, h); errors.Is(err, errBase) {
+		r.tellAll(l, true, true)
+		return nil
+	} else if err != nil {
+		return err
 	}
 	if h.Ready && !l.ready {
 		r.sendHello(l, false) // the HELLO that said so was lost
@@ -133,9 +131,26 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 		l.lagging = false
 	}
 	if h.Want || differs && (l.toldAllAt == 0 || r.now.Mono-l.toldAllAt >= millis(digestEvery)/2) {
-		r.tellAll(l, differs && !h.Want)
+		r.tellAll(l, differs && !h.Want, false)
 	}
 	return nil
+}
+
+func (r *Replica) takeHeads(l *link, h headsBody) error {
+	if h.All == nil {
+		heads, err := h.Heads.coverage()
+		if err == nil {
+			r.learnHeads(l, heads)
+		}
+		return err
+	}
+	heads, err := r.unpackAll(l, *h.All)
+	if err == nil {
+		r.learnAllHeads(l, heads)
+		l.heardAt = r.now.Mono
+		r.auditHeard(l)
+	}
+	return err
 }
 
 func (r *Replica) sameHash(hash []byte) bool {
@@ -143,11 +158,12 @@ func (r *Replica) sameHash(hash []byte) bool {
 	return bytes.Equal(hash, own[:])
 }
 
-// tellAll sends every head. With want the other side answers with all of its own.
-func (r *Replica) tellAll(l *link, want bool) {
+// tellAll sends every head. With want the other side answers with all of its own, and with whole not as changes.
+func (r *Replica) tellAll(l *link, want, whole bool) {
 	l.toldEverything()
 	l.toldAt, l.toldAllAt = r.now.Mono, r.now.Mono
-	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(r.coverage), All: true, Want: want}))
+	all := r.packAll(l)
+	r.send(l, FrameHeads, encodeBody(headsBody{All: &all, Want: want, Whole: whole}))
 }
 
 // Probe asks every peer for all of its heads, so that a round asked for by a person begins with the truth
@@ -157,7 +173,7 @@ func (r *Replica) Probe(now Instant) {
 	for _, l := range r.links {
 		if l.greeted {
 			l.pullNow = true
-			r.tellAll(l, true)
+			r.tellAll(l, true, false)
 		}
 	}
 }

@@ -228,7 +228,10 @@ func (r *Replica) tellFresh(l *link) {
 			l.owes = true
 		}
 	}
-	if len(heads) > 0 {
+	switch {
+	case len(heads) >= tellAllFrom:
+		r.tellAll(l, false, false)
+	case len(heads) > 0:
 		l.toldAt = r.now.Mono
 		r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(heads)}))
 	}

@@ -241,6 +241,8 @@ func (w *World) watch(m *machine) {
 		{"pruned", c.LinksPruned, seen.LinksPruned},
 		{"grafted after loss", c.LinksGrafted, seen.LinksGrafted},
 		{"grafted for a lost link", c.LinksReplanted, seen.LinksReplanted},
+		{"warm vector", c.VectorsWarm - c.VectorsUnknown, seen.VectorsWarm - seen.VectorsUnknown},
+		{"vector of an unknown base", c.VectorsUnknown, seen.VectorsUnknown},
 		{"transaction announced", c.BlocksAnnounced, seen.BlocksAnnounced},
 	} {
 		if x.now > x.was {

@@ -150,6 +150,9 @@ func (m *machine) open() (err error) {
 		NewOrigin: m.id16(1), NeedOrigin: m.copied, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
 		SessionSeed: m.lives << 32,
 	}
+	if m.w.c.Chunk > 0 { // rare paths are common
+		cfg.PackBytes = 1
+	}
 	if m.founder {
 		cfg.NewGroup = replica.GroupID{1}
 	}

@@ -45,6 +45,8 @@ var Wanted = []string{
 	"transaction announced",
 	"unknown commit was kept",
 	"unknown commit was lost",
+	"vector of an unknown base",
+	"warm vector",
 	"wiped",
 }
 

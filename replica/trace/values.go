@@ -128,6 +128,7 @@ type configRec struct {
 	Hub                  bool
 	After                uint64
 	CacheRows, ChunkSize int
+	PackSize             int
 	StageSize, PutRows   int
 	SessionSeed          uint64
 }
@@ -331,16 +332,16 @@ func (r inputRec) input() (i replica.Input, err error) {
 func configOf(c replica.Config) configRec {
 	return configRec{
 		NewOrigin: c.NewOrigin, NewGroup: c.NewGroup, NeedOrigin: c.NeedOrigin, Forked: c.Forked, Hub: c.Hub, After: uint64(c.After),
-		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, StageSize: c.StageBytes, PutRows: c.PutRows, SessionSeed: c.SessionSeed,
+		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, PackSize: c.PackBytes, StageSize: c.StageBytes, PutRows: c.PutRows, SessionSeed: c.SessionSeed,
 	}
 }
 
 func (r configRec) config() (replica.Config, error) {
-	if r.CacheRows < 0 || r.CacheRows > maxCacheRows || r.ChunkSize < 0 || r.ChunkSize > maxRecord || r.StageSize < 0 || r.PutRows < 0 {
+	if r.CacheRows < 0 || r.CacheRows > maxCacheRows || r.ChunkSize < 0 || r.ChunkSize > maxRecord || r.PackSize < 0 || r.StageSize < 0 || r.PutRows < 0 {
 		return replica.Config{}, fmt.Errorf("a cache of %d rows, chunks of %d bytes", r.CacheRows, r.ChunkSize)
 	}
 	return replica.Config{
 		NewOrigin: r.NewOrigin, NewGroup: r.NewGroup, NeedOrigin: r.NeedOrigin, Forked: r.Forked, Hub: r.Hub, After: hlc.Timestamp(r.After),
-		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, StageBytes: r.StageSize, PutRows: r.PutRows, SessionSeed: r.SessionSeed,
+		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, PackBytes: r.PackSize, StageBytes: r.StageSize, PutRows: r.PutRows, SessionSeed: r.SessionSeed,
 	}, nil
 }
