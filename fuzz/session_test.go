@@ -24,10 +24,13 @@ type talker struct {
 	now   int64
 	in    []replica.Input // for the next step
 	sent  []replica.Frame
+	via   []replica.LinkID // of the last ones in sent
 	open  bool
 }
 
-func (k *talker) Send(_ replica.LinkID, f replica.Frame) { k.sent = append(k.sent, f) }
+func (k *talker) Send(l replica.LinkID, f replica.Frame) {
+	k.sent, k.via = append(k.sent, f), append(k.via, l)
+}
 func (k *talker) CloseLink(replica.LinkID, error)        { k.open = false }
 func (k *talker) Show(replica.Batch)                     {}
 

@@ -110,12 +110,22 @@ func conversation(t testing.TB) (out []said) {
 	talk(a, b, note)
 	a.step(replica.Input{Write: customer(20)}) // pushed
 	talk(a, b, note)
+	for _, k := range []*talker{a, b} {
+		k.step(replica.Input{Up: &replica.LinkUp{Link: 2, Peer: "fuzz"}})
+	}
+	talk(a, b, note)
+	a.step(replica.Input{Write: customer(23)}) // pushed on both links, and B prunes one
+	talk(a, b, note)
+	for _, k := range []*talker{a, b} {
+		k.step(replica.Input{Down: 1}) // B grafts the other
+	}
+	talk(a, b, note)
 	a.step(replica.Input{Write: customer(21, 22)}) // announced, for it is one unit of two blocks
 	talk(a, b, note)
 	b.lose()
 	a.step(replica.Input{Audit: &replica.Audit{}})
 	talk(a, b, note)
-	a.step(replica.Input{Down: 1})
+	a.step(replica.Input{Down: 2})
 	a.connect()
 	c.connect()
 	talk(a, c, note)
@@ -135,13 +145,13 @@ func customer(numbers ...int64) *replica.Drain {
 // talk lets two replicas talk for two seconds. Each frame goes through a function on its way.
 func talk(x, y *talker, pass func(*talker, replica.Frame) replica.Frame) {
 	for range 100 {
-		for _, f := range x.sent {
+		for i, f := range x.sent {
 			if pass != nil {
 				f = pass(x, f)
 			}
-			y.in = append(y.in, replica.Input{From: 1, Frame: &f})
+			y.in = append(y.in, replica.Input{From: x.via[len(x.via)-len(x.sent)+i], Frame: &f})
 		}
-		x.sent = nil
+		x.sent, x.via = nil, nil
 		x, y = y, x
 		x.step(x.in...)
 		x.in = nil
@@ -159,11 +169,11 @@ func (k *talker) lose() {
 	}
 }
 
-// speaker is a replica that sends chunks of two rows.
+// speaker is a replica that sends chunks of two rows, and packs every vector.
 func speaker(t testing.TB, name string, origin, group byte) *talker {
 	disk := ds.NewMapDatastore()
 	k := &talker{t: t, name: name, now: 1_760_000_000_000, disk: disk, store: must(dsstore.Open(context.Background(), disk))}
-	cfg := replica.Config{NewOrigin: crdt.Origin{origin}, ChunkBytes: 50}
+	cfg := replica.Config{NewOrigin: crdt.Origin{origin}, ChunkBytes: 50, PackBytes: 1}
 	if group != 0 {
 		cfg.NewGroup = replica.GroupID{group}
 	}
@@ -179,7 +189,7 @@ func TestConversation(t *testing.T) {
 	}
 	for _, kind := range []replica.FrameType{
 		replica.FrameHello, replica.FramePull, replica.FrameChunk, replica.FrameDone, replica.FrameHeads, replica.FrameReject,
-		replica.FrameSchema, replica.FrameAnnounce, replica.FrameBlocks, replica.FrameCredit,
+		replica.FrameSchema, replica.FramePrune, replica.FrameAnnounce, replica.FrameBlocks, replica.FrameCredit,
 		replica.FrameAudit, replica.FrameAudited, replica.FrameMend,
 	} {
 		if seen[kind] == 0 {

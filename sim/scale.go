@@ -28,13 +28,12 @@ type Scale struct {
 	PerS     float64  // messages a second, of all writers
 	Topology Topology // Mesh, by replica.Neighbours, or Star
 	Flood    bool     // every PRUNE comes back as a GRAFT, so that each block goes over each link
-	Loss     float64  // share of frames that are lost, after the warm-up; those of sessions are sent again by the stream
-	Crashes  float64  // share of nodes that stop for ever while it is measured
 }
 
 // Spread is what came of it.
 type Spread struct {
 	Scale      Scale
+	Phase      Phase
 	Deliveries int    // of measured messages to other nodes
 	Pulled     int    // of these: by a session
 	Pruned     uint64 // links, for an origin, while it was measured
@@ -72,6 +71,7 @@ type scaleRun struct {
 	byID   map[crdt.Origin]*scaleNode
 	schema *crdt.Schema
 
+	phase     Phase
 	measuring bool
 	delays    []int64
 	pushed    int // copies
@@ -105,8 +105,14 @@ type scaleLink struct {
 	delay int64
 }
 
-// Run runs it.
-func (s Scale) Run() Spread {
+// Phase is what goes wrong while messages are measured.
+type Phase struct {
+	Loss    float64 // share of frames that are lost; those of sessions are sent again by the stream
+	Crashes float64 // share of nodes that stop for ever
+}
+
+// Run measures once for each phase, one after the other, in one group.
+func (s Scale) Run(phases ...Phase) (out []Spread) {
 	w := &scaleRun{Scale: s, g: rng(s.Seed, 0x5ca1e), byID: map[crdt.Origin]*scaleNode{}, bytes: map[replica.FrameType]int{}, schema: tables["t"][0]}
 	for i := range s.Nodes {
 		w.add(i)
@@ -120,10 +126,18 @@ func (s Scale) Run() Spread {
 		w.write(w.nodes[:s.Writers], s.Writers, warmFaster*s.PerS, false)
 	}
 	w.until(scaleSettle)
+	for _, p := range phases {
+		out = append(out, w.measure(p))
+	}
+	return out
+}
+
+func (w *scaleRun) measure(p Phase) Spread {
 	before := w.counters()
-	w.measuring = true
+	w.phase, w.measuring, w.delays, w.pushed = p, true, nil, 0
+	clear(w.bytes)
 	w.crashes()
-	w.write(w.nodes[:s.Writers], s.Messages, s.PerS, true)
+	w.write(w.nodes[:w.Writers], w.Messages, w.PerS, true)
 	w.until(scaleSettle)
 	w.measuring = false
 	return w.judge(before)
@@ -241,7 +255,7 @@ func (n *scaleNode) write(count bool) {
 // gone and closes nothing.
 func (w *scaleRun) crashes() {
 	phase := float64(w.Messages) / w.PerS * 1e6
-	for _, i := range w.g.Perm(len(w.nodes))[:int(w.Crashes*float64(len(w.nodes)))] {
+	for _, i := range w.g.Perm(len(w.nodes))[:int(w.phase.Crashes*float64(len(w.nodes)))] {
 		n := w.nodes[i]
 		if i == 0 {
 			continue // it is the hub
@@ -295,7 +309,7 @@ func (n *scaleNode) Send(id replica.LinkID, f replica.Frame) {
 	}
 	n.freeAt = max(n.freeAt, w.now) + int64(float64(size)/uplink*1e6)
 	delay := l.delay
-	if w.measuring && w.g.Float64() < w.Loss {
+	if w.measuring && w.g.Float64() < w.phase.Loss {
 		if !f.Type.Bulk() {
 			return
 		}
@@ -386,7 +400,7 @@ func (w *scaleRun) judge(before replica.Counters) Spread {
 		}
 	}
 	after, o := w.counters(), &w.out
-	o.Scale, o.Virtual, o.Deliveries = w.Scale, time.Duration(w.now)*time.Microsecond, len(w.delays)
+	o.Scale, o.Phase, o.Virtual, o.Deliveries = w.Scale, w.phase, time.Duration(w.now)*time.Microsecond, len(w.delays)
 	o.Pruned, o.Grafted = after.LinksPruned-before.LinksPruned, after.LinksGrafted-before.LinksGrafted
 	o.Pulled = max(o.Deliveries-int(after.BlocksMerged-before.BlocksMerged), 0)
 	if o.Deliveries == 0 {
@@ -398,7 +412,7 @@ func (w *scaleRun) judge(before replica.Counters) Spread {
 	}
 	o.P50, o.P99, o.Max = at(0.5), at(0.99), at(1)
 	o.Copies = float64(w.pushed+o.Pulled) / float64(o.Deliveries)
-	o.ByType = map[replica.FrameType]float64{}
+	o.ByType, o.Bytes = map[replica.FrameType]float64{}, 0
 	for t, n := range w.bytes {
 		o.ByType[t] = float64(n) / float64(w.Nodes*w.Messages)
 		o.Bytes += o.ByType[t]
@@ -434,7 +448,7 @@ func (s Spread) String() string {
 		flood = ", flooding"
 	}
 	line := fmt.Sprintf("%d nodes, %s%s, %.1f links each, %d writers, loss %g, crashes %g: p50 %s p99 %s max %s, %.3f copies, %.0f B for each node and message",
-		s.Scale.Nodes, s.Scale.Topology, flood, s.Links, s.Scale.Writers, s.Scale.Loss, s.Scale.Crashes,
+		s.Scale.Nodes, s.Scale.Topology, flood, s.Links, s.Scale.Writers, s.Phase.Loss, s.Phase.Crashes,
 		s.P50.Round(time.Millisecond), s.P99.Round(time.Millisecond), s.Max.Round(time.Millisecond), s.Copies, s.Bytes)
 	var kinds []string
 	for _, t := range slices.Sorted(maps.Keys(s.ByType)) {
