@@ -23,6 +23,9 @@ type Config struct {
 	Forked      bool          // a ForkError came: NeedOrigin, and what was written under the former origin is issued anew
 	NewGroup    GroupID       // founded where the store belongs to no group; zero: wait to join one
 	Hub         bool          // tells others that this replica serves as a hub
+	Spoke       bool          // talks to hubs only
+	Acks        int           // how many others must hold what was written here, for it to count as in sync; 0: a hub
+	Acked       []Ack         // known before, of any origin
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
 	CacheRows   int           // decoded rows kept in memory; 0: a default
 	PackBytes   int           // vectors from this size on are sent as changes against known ones; 0: a default
@@ -89,6 +92,7 @@ type Replica struct {
 	closed []Closing
 	forked *ForkError
 	own    ownTimes
+	acks   map[string]Ack // by the name of the peer; only peers that are allowed have one
 	stats  Counters
 }
 
@@ -141,6 +145,7 @@ func New(cfg Config, v View) (*Replica, error) {
 			return nil, fmt.Errorf("replica: load: %w", err)
 		}
 	}
+	r.loadAcks(cfg.Acked)
 	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
 		r.group, r.ready = cfg.NewGroup, true
 		r.batch.Group, r.batch.Ready = r.group, true
@@ -257,6 +262,8 @@ type Status struct {
 	Ready    bool
 	Coverage crdt.Coverage
 	Clock    hlc.Timestamp // greatest stamp time given out or merged
+	Acked    hlc.Timestamp // of the own origin: everything up to here is durable elsewhere, as Config.Acks says
+	Acks     []Ack         // who holds how much of it
 	Links    []LinkStatus
 	Held     []HeldStatus
 	Pulling  bool     // a session is on its way in
@@ -276,7 +283,7 @@ type HeldStatus struct {
 // Status returns a snapshot. The caller owns it.
 func (r *Replica) Status() Status {
 	s := Status{
-		Origin: r.origin, Group: r.group, Ready: r.ready, Coverage: r.coverage.Clone(), Clock: r.clock.Last(), Counters: r.stats,
+		Origin: r.origin, Group: r.group, Ready: r.ready, Coverage: r.coverage.Clone(), Clock: r.clock.Last(), Acked: r.Acked(), Acks: r.Acks(), Counters: r.stats,
 	}
 	for _, l := range r.links {
 		s.Links = append(s.Links, l.status(r))
