@@ -99,7 +99,7 @@ type Network struct {
 	halves    map[PeerID]*half
 	opening   map[PeerID]bool
 	waiting   map[PeerID]chan struct{} // closed when the link to the peer ends
-	targets   []Addr
+	targets   map[string]*target       // by their addresses
 }
 
 // Open starts a host, listens and begins to dial.
@@ -115,7 +115,7 @@ func Open(cfg Config) (*Network, error) {
 	n := &Network{
 		log: cfg.Logger, events: make(chan Event, eventBuffer), ctx: ctx, stop: stop, allowed: map[PeerID]bool{}, probes: map[PeerID]bool{},
 		strangers: strangers, links: map[replica.LinkID]*link{}, byPeer: map[PeerID]*link{}, halves: map[PeerID]*half{},
-		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{},
+		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{}, targets: map[string]*target{},
 	}
 	for _, id := range cfg.Allow {
 		n.allowed[id] = true
