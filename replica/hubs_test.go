@@ -23,9 +23,9 @@ func TestHubs(t *testing.T) {
 		{2 * time.Second, 0, 2, -1, 4 * time.Second}, // a has had its time
 		{3 * time.Second, b, 2, 1, 0},
 		{60 * time.Second, b, 2, 1, 0},
-		{61 * time.Second, a | b, 2, 0, 76 * time.Second}, // a is back, b is kept for a while
+		{61 * time.Second, a | b, 2, 0, 71 * time.Second}, // a is back, b is kept for a while
 		{70 * time.Second, b, 2, 1, 0},                    // it did not last
-		{71 * time.Second, a | b, 2, 0, 86 * time.Second},
+		{76 * time.Second, a | b, 2, 0, 86 * time.Second},
 		{85 * time.Second, a | b, 2, 0, 86 * time.Second},
 		{86 * time.Second, a | b, 1, 0, 0},
 		{87 * time.Second, a, 1, 0, 0},
@@ -36,10 +36,10 @@ func TestHubs(t *testing.T) {
 		{97 * time.Second, 0, 3, -1, 0},
 		{99 * time.Second, 0, 3, -1, 0}, // there is no more
 		{100 * time.Second, c, 3, 2, 0},
-		{101 * time.Second, b | c, 3, 1, 116 * time.Second},
-		{110 * time.Second, a | b | c, 3, 0, 116 * time.Second},
-		{116 * time.Second, a | b | c, 2, 0, 125 * time.Second},
-		{125 * time.Second, a | b | c, 1, 0, 0},
+		{101 * time.Second, b | c, 3, 1, 111 * time.Second},
+		{110 * time.Second, a | b | c, 3, 0, 111 * time.Second},
+		{111 * time.Second, a | b | c, 2, 0, 120 * time.Second},
+		{120 * time.Second, a | b | c, 1, 0, 0},
 	} {
 		now := 1000 + x.at.Milliseconds()
 		reach := h.Choose(now, func(i int) bool { return x.works>>i&1 == 1 })

@@ -126,8 +126,8 @@ const (
 	// hubPatience is how long a hub has to begin to work before the next of the list is tried too: enough for a link that
 	// was lost to come back.
 	hubPatience = 2 * time.Second
-	// hubSteady is how long a hub must work without a break before the ones after it are let go.
-	hubSteady = 15 * time.Second
+	// hubSteady is how long a hub must work without a break before the ones after it are let go: two rounds of the digest.
+	hubSteady = 10 * time.Second
 	// hubSilent is how long nothing may come from a hub that is relied upon: three rounds of the digest.
 	hubSilent = 3 * digestEvery
 

@@ -18,18 +18,20 @@ import (
 
 // runFlags are the flags of peer run, as text.
 type runFlags struct {
-	bind, connect, allow, tables []string
-	hub, found, mine, join, logs bool
-	key, record                  string
+	bind, connect, hubs, allow, tables []string
+	hub, found, mine, join, logs       bool
+	key, record, acks                  string
 }
 
 func (f *runFlags) add(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringSliceVar(&f.bind, "bind", nil, "listen at these `ADDRESSES`, such as tcp://0.0.0.0:7070 or quic://0.0.0.0:7070")
 	fl.StringSliceVar(&f.connect, "connect", nil, "keep links to the peers at these `ADDRESSES`, such as tcp://10.0.0.5:7070/p2p/ID")
+	fl.StringSliceVar(&f.hubs, "hubs", nil, "talk to hubs only: to the first of these `ADDRESSES` that works (the id alone of one that connects to here)")
 	fl.StringSliceVar(&f.allow, "allow", nil, "`IDS` of peers that may connect")
 	fl.StringSliceVar(&f.tables, "tables", nil, "track and show only these `TABLES`")
-	fl.BoolVar(&f.hub, "hub", false, "serve many others; begins the group if there is none")
+	fl.BoolVar(&f.hub, "hub", false, "serve many others; begins the group if there is none, unless there are other --hubs")
+	fl.StringVar(&f.acks, "acks", "", "what is written here is in sync when so `MANY` others hold it durably: hub, or a number (default: hub with --hubs, else 1)")
 	fl.BoolVar(&f.found, "new", false, "begin a new group with this database")
 	fl.BoolVar(&f.join, "join", false, "never begin a group: wait for one")
 	fl.BoolVar(&f.mine, "mine", false, "when joining with rows of its own: they count as written now")
@@ -60,6 +62,18 @@ func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error
 				return c, arg, usageError{err}
 			}
 			*to.list = append(*to.list, a)
+		}
+	}
+	for _, s := range f.hubs {
+		a, err := network.ParseHub(s)
+		if err != nil {
+			return c, arg, usageError{err}
+		}
+		c.Hubs = append(c.Hubs, a)
+	}
+	if f.acks != "" {
+		if c.Acks, err = rowmesh.ParseAcks(f.acks); err != nil {
+			return c, arg, usageError{err}
 		}
 	}
 	for _, s := range f.allow {
