@@ -254,7 +254,7 @@ func (r *Replica) tellHashAt(l *link) int64 {
 	return at
 }
 
-// sameHeads takes note that the other side holds exactly what is held here.
+// sameHeads takes note that the other side holds exactly what is held here: a HEADS that said so may have been lost.
 func (r *Replica) sameHeads(l *link) {
 	for _, set := range []map[crdt.Origin]struct{}{l.ahead, l.lacks} {
 		for o := range set {
@@ -265,4 +265,5 @@ func (r *Replica) sameHeads(l *link) {
 			delete(set, o)
 		}
 	}
+	r.noteAck(l)
 }

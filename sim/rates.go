@@ -238,6 +238,9 @@ func (p *planner) links(n int) (out [][2]int) {
 	if t == "" {
 		t = []Topology{Mesh, Mesh, Star, Ring, Random}[p.IntN(5)]
 	}
+	if t == Star {
+		p.c.Hubs = 1 + p.IntN(2)
+	}
 	have := map[[2]int]bool{}
 	add := func(a, b int) {
 		if a > b {
@@ -251,8 +254,9 @@ func (p *planner) links(n int) (out [][2]int) {
 	for i := 1; i < n; i++ {
 		switch t {
 		case Star:
-			p.c.Hub = true
-			add(0, i)
+			for hub := range p.c.Hubs {
+				add(hub, i)
+			}
 		case Ring:
 			add(i-1, i)
 			add(i, (i+1)%n)

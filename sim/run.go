@@ -76,6 +76,9 @@ func (w *World) finish() {
 	w.audits()
 	w.quiet()
 	w.audit()
+	if w.fault == nil {
+		w.checkAcked()
+	}
 	w.reopen()
 }
 

@@ -183,7 +183,7 @@ func (s *shrinker) operations() {
 // plain tries the ordinary settings.
 func (s *shrinker) plain() {
 	for _, f := range []func(*Case){
-		func(c *Case) { c.Disk, c.SQL = false, false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hub = false }, func(c *Case) { c.Late = nil },
+		func(c *Case) { c.Disk, c.SQL = false, false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hubs = 0 }, func(c *Case) { c.Late = nil },
 		func(c *Case) {
 			c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do == "write" && len(a.Write) == 0 })
 		},

@@ -60,6 +60,9 @@ var bugs = []bug{
 	{"a new column is not shown", "sqlbridge/catalog.go", "		b.reshow[s.name] = true\n	}\n	if s.state", "	}\n	if s.state", false},
 	{"what was read ahead is trusted though it was written since", "sqlbridge/prepare.go", "		delete(r.ahead.rows, h.row()) // written again since\n", "		_ = h\n", false},
 	{"a vector is read against any base", "replica/vectors.go", "if k != nil && k.hash == hash {", "if k != nil {", false},
+	{"what was sent counts as acknowledged", "replica/acks.go", "r.origin, l.known[r.origin]}", "r.origin, r.coverage[r.origin]}", false},
+	{"a lost acknowledgement is never noticed", "replica/step.go", "		r.sameHeads(l)\n", "", false},
+	{"a spoke keeps to its first hub", "replica/hubs.go", "now-h.since >= millis(hubPatience)", "now-h.since >= never", false},
 	{"a lost last frame is never noticed", "replica/step.go", "h.Want || differs &&", "h.Want || false && differs &&", false},
 }
 
