@@ -16,13 +16,14 @@ import (
 // Live is what a running peer says of itself in the database, for other processes: peer status and the view
 // rowmesh_status show it. It is written when something in it changes, or when it is asked for, and not by the clock.
 type Live struct {
-	AtMS  int64      `json:"at_ms"` // when it was written, in milliseconds since 1970
-	Role  string     `json:"role"`  // hub, spoke or peer
-	Addrs []string   `json:"addresses,omitempty"`
-	Sync  LiveSync   `json:"sync"`
-	Hubs  []LiveHub  `json:"hubs,omitempty"` // of a spoke, in order of preference
-	Peers []LivePeer `json:"peers"`
-	Acks  []LiveAck  `json:"acks,omitempty"` // also of peers that are not connected now
+	AtMS     int64      `json:"at_ms"` // when it was written, in milliseconds since 1970
+	Role     string     `json:"role"`  // hub, spoke or peer
+	Addrs    []string   `json:"addresses,omitempty"`
+	Sync     LiveSync   `json:"sync"`
+	Hubs     []LiveHub  `json:"hubs,omitempty"` // of a spoke, in order of preference
+	Peers    []LivePeer `json:"peers"`
+	Progress *Progress  `json:"progress,omitempty"` // of a copy on its way in
+	Acks     []LiveAck  `json:"acks,omitempty"`     // also of peers that are not connected now
 }
 
 // LiveSync says how much of what was written here others hold durably. A row is in sync when it names no transaction of this
@@ -63,6 +64,9 @@ func (p *Peer) live() Live {
 		doc.Role = "hub"
 	case p.cfg.spoke():
 		doc.Role = "spoke"
+	}
+	if now := p.progress(); now.Phase != "" {
+		doc.Progress = &now
 	}
 	if p.core != nil {
 		st := p.core.Status()
@@ -144,6 +148,9 @@ func (p *Peer) tellLive(ctx context.Context) {
 	p.liveAt = time.Now()
 	doc := p.live()
 	key := fmt.Sprint(doc.Role, doc.Hubs, doc.Acks, doc.Sync)
+	if doc.Progress != nil {
+		key += fmt.Sprint("\n", doc.Progress.Phase, doc.Progress.Done)
+	}
 	for _, l := range doc.Peers {
 		key += "\n" + l.Peer + " " + l.State + " " + l.Reason
 	}

@@ -63,6 +63,7 @@ type Peer struct {
 	liveDue  time.Time     // when it must be looked at again; zero: when something happens
 	hubs     *replica.Hubs // the choice of a spoke; nil: it is none
 	reach    int           // links are wanted to so many of its hubs
+	pace     meter         // of a copy on its way in
 	acks     []replica.Ack // what others held before the replica was loaded
 	need     bool          // the next load takes a new origin
 	forked   bool          // and issues anew what was written under the former one

@@ -280,6 +280,15 @@ type HeldStatus struct {
 	Ahead  bool          // it waits for this machine's clock, and not only for a block before it
 }
 
+// Pulling returns how far the session that is on its way in has come, or the one that was broken off, and whether one is on
+// its way.
+func (r *Replica) Pulling() (p Progress, active bool) {
+	if r.pull == nil {
+		return p, false
+	}
+	return r.pull.progress, r.pull.active
+}
+
 // Status returns a snapshot. The caller owns it.
 func (r *Replica) Status() Status {
 	s := Status{

@@ -11,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/rowmesh/rowmesh"
 	"github.com/rowmesh/rowmesh/network"
@@ -329,6 +327,9 @@ func printLive(out io.Writer, live *rowmesh.Live) {
 	for i, h := range live.Hubs {
 		fmt.Fprintf(out, "hub %-3d %s  %s\n", i+1, h.Address, h.State)
 	}
+	if live.Progress != nil {
+		fmt.Fprintf(out, "copy    %s\n", describeProgress(*live.Progress))
+	}
 	if len(live.Peers) == 0 {
 		fmt.Fprintln(out, "peers   none is connected")
 	}
@@ -416,7 +417,7 @@ func syncCommand() *cobra.Command {
 				return err
 			}
 			defer p.Close()
-			stop := showProgress(c, "syncing")
+			stop := showProgress(c.ErrOrStderr(), "syncing", p.Progress)
 			err = p.Sync(ctx)
 			stop()
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -461,7 +462,7 @@ func notInTime(p *rowmesh.Peer, limit time.Duration) error {
 
 // askForSync asks the running peer through the database.
 func askForSync(ctx context.Context, c *cobra.Command, path string) error {
-	stop := showProgress(c, "syncing")
+	stop := showProgress(c.ErrOrStderr(), "syncing", nil)
 	defer stop()
 	return withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
 		state, detail, err := ask(ctx, b, "sync")
@@ -477,36 +478,4 @@ func askForSync(ctx context.Context, c *cobra.Command, path string) error {
 		fmt.Fprintln(c.OutOrStdout(), "in sync")
 		return nil
 	})
-}
-
-// showProgress turns a wheel on a terminal until it is stopped.
-func showProgress(c *cobra.Command, what string) (stop func()) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return func() {}
-	}
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(c.ErrOrStderr()), progressbar.OptionSetDescription(what),
-		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish())
-	done, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				_ = bar.Add(1)
-			case <-done:
-				_ = bar.Finish()
-				return
-			}
-		}
-	}()
-	once := false
-	return func() {
-		if !once {
-			once = true
-			close(done)
-			<-gone
-		}
-	}
 }

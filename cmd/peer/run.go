@@ -130,7 +130,10 @@ func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string)
 	defer p.Close()
 	printTracked(out, p)
 	fmt.Fprintf(out, "listening id=%s addr=%s\n", p.ID(), strings.Join(p.Addrs(), ","))
-	if err := p.WaitReady(ctx); err != nil {
+	stop := showProgress(os.Stderr, "", p.Progress)
+	err = p.WaitReady(ctx)
+	stop()
+	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return p.Close()
 		}
