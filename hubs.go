@@ -41,7 +41,16 @@ func (c *Config) otherHubs(self network.PeerID) []network.Addr {
 // openNetwork opens the network and begins with the links that are wanted: to every other hub for a hub, to the first of
 // the list for a spoke.
 func (p *Peer) openNetwork() (err error) {
-	cfg := network.Config{Identity: p.id, Listen: p.cfg.Listen, Connect: p.cfg.Connect, Allow: p.cfg.Allow, Logger: p.log}
+	cfg := network.Config{
+		Identity: p.id, Listen: p.cfg.Listen, Connect: p.cfg.Connect, Allow: p.cfg.Allow, Logger: p.log,
+		Relays: p.cfg.Relays, RelayService: p.cfg.Relaying, HolePunch: p.cfg.Punch, Circuits: p.cfg.Hubs,
+	}
+	switch {
+	case p.cfg.Discover && p.cfg.spoke():
+		cfg.Discover = network.DiscoverListed
+	case p.cfg.Discover:
+		cfg.Discover = network.DiscoverAllowed
+	}
 	if p.cfg.Hub {
 		cfg.Connect = slices.Concat(cfg.Connect, p.cfg.Hubs)
 	}

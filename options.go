@@ -23,6 +23,10 @@ type Config struct {
 	New      bool             // found a group even though there is somebody to connect to
 	Join     bool             // never found a group: wait for one, also with nothing to connect to
 	Mine     bool             // when joining with rows of its own: they count as written now and win
+	Discover bool             // look for allowed peers on the local network, and be found there
+	Relays   []network.Addr   // relays through which others may reach this peer, each with its id
+	Relaying bool             // be a relay between allowed peers
+	Punch    bool             // try for a direct connection where one leads through a relay
 	Tables   []string         // the only tables to track and show; empty: all that can be
 	Record   string           // file to which the replica is recorded, to be replayed by peer sim replay; empty: none
 	Identity string           // file of the peer's key; empty: beside the database
@@ -52,7 +56,7 @@ const AckHub = -1
 // a group waits for them: a hub that lost its database must not begin another.
 func (c *Config) founds(self network.PeerID) bool {
 	others := len(c.otherHubs(self)) > 0
-	return c.New || !c.Join && !others && (c.Hub || len(c.Connect) == 0)
+	return c.New || !c.Join && !others && (c.Hub || len(c.Connect) == 0 && !c.Discover)
 }
 
 // identityPath is the file of the identity where no other is named.
@@ -64,7 +68,7 @@ func (c *Config) identityPath(beside string) string {
 }
 
 // ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, hubs, allow, hub,
-// acks (hub or a number), new, join, mine, tables, key (the identity's file) and record; lists are separated by commas. Keys that SQLite or its
+// acks (hub or a number), discover, relays, relaying, punch, new, join, mine, tables, key (the identity's file) and record; lists are separated by commas. Keys that SQLite or its
 // driver knows (those beginning with _, mode, cache, vfs, immutable) are left for it: rest is the URI to
 // open the database with.
 func ParseURI(uri string) (c Config, rest string, err error) {
@@ -150,6 +154,14 @@ func (c *Config) set(key, value string) (err error) {
 		return flag(&c.Hub)
 	case "new":
 		return flag(&c.New)
+	case "discover":
+		return flag(&c.Discover)
+	case "relays":
+		c.Relays, err = parseAddrs(c.Relays, list)
+	case "relaying":
+		return flag(&c.Relaying)
+	case "punch":
+		return flag(&c.Punch)
 	case "join":
 		return flag(&c.Join)
 	case "mine":
@@ -161,7 +173,7 @@ func (c *Config) set(key, value string) (err error) {
 	case "record":
 		c.Record = value
 	default:
-		return errors.New("unknown key; known are node, bind, connect, hubs, allow, hub, acks, new, join, mine, tables, key, record")
+		return errors.New("unknown key; known are node, bind, connect, hubs, allow, hub, acks, discover, relays, relaying, punch, new, join, mine, tables, key, record")
 	}
 	return err
 }

@@ -17,24 +17,39 @@ import (
 
 // target is an address to keep a link to.
 type target struct {
-	addr Addr
-	ctx  context.Context // ends when it is no longer wanted
-	stop context.CancelFunc
-	peer PeerID // who was found there last; guarded by Network.mu
+	addr    Addr
+	ctx     context.Context // ends when it is no longer wanted
+	stop    context.CancelFunc
+	peer    PeerID         // who was found there last; guarded by Network.mu
+	places  []ma.Multiaddr // where to dial; of an id alone, as found last; guarded by Network.mu
+	located chan struct{}  // holds a token when the peer was found
 }
 
 // Connect keeps a link to the peer at an address, dialling again whenever it is lost. A peer id in the
-// address is thereby allowed; where there is nothing else in it the peer is left to dial.
+// address is thereby allowed; where there is nothing else in it the peer is left to dial, or looked for.
 func (n *Network) Connect(a Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if a.Peer != "" {
 		n.allowed[a.Peer] = true
 	}
-	if a.Multi == nil || n.targets[a.String()] != nil || n.ctx.Err() != nil {
+	if relay := relayOf(a.Multi); relay != "" {
+		n.relays[relay] = true
+	}
+	if a.Multi != nil || n.seeks != DiscoverNone {
+		n.keepLocked(a)
+	}
+}
+
+// keepLocked begins to keep a link, unless that goes on already.
+func (n *Network) keepLocked(a Addr) {
+	if n.targets[a.String()] != nil || n.ctx.Err() != nil {
 		return
 	}
-	t := &target{addr: a, peer: a.Peer}
+	t := &target{addr: a, peer: a.Peer, located: make(chan struct{}, 1)}
+	if a.Multi != nil {
+		t.places = []ma.Multiaddr{a.Multi}
+	}
 	t.ctx, t.stop = context.WithCancel(n.ctx)
 	n.targets[a.String()] = t
 	n.done.Add(1)
@@ -80,6 +95,12 @@ func (n *Network) PeerAt(a Addr) PeerID {
 func (n *Network) keep(t *target) {
 	pause := dialFirst
 	last := ""
+	if t.addr.Multi == nil {
+		select {
+		case <-t.located:
+		case <-t.ctx.Done():
+		}
+	}
 	for t.ctx.Err() == nil {
 		id, err := n.dial(t)
 		if err == nil {
@@ -98,6 +119,8 @@ func (n *Network) keep(t *target) {
 		}
 		select {
 		case <-t.ctx.Done():
+		case <-t.located:
+			pause = dialFirst
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter needs no secrecy
 		}
 		pause = min(2*pause, dialMost)
@@ -163,12 +186,13 @@ func (n *Network) dial(t *target) (PeerID, error) {
 	}
 	n.mu.Lock()
 	t.peer = id
+	places := t.places
 	n.mu.Unlock()
 	if sw, ok := n.host.Network().(*swarm.Swarm); ok {
 		sw.Backoff().Clear(id)
 	}
 	n.host.Peerstore().ClearAddrs(id) // dial where the operator said, not where the peer says it listens too
-	if err := n.host.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{a.Multi}}); err != nil {
+	if err := n.host.Connect(ctx, peer.AddrInfo{ID: id, Addrs: places}); err != nil {
 		return "", n.explainDial(a, err)
 	}
 	n.connected(id)
@@ -217,6 +241,9 @@ func (n *Network) explainDial(a Addr, err error) error {
 		text = err.Error()
 	}
 	for _, known := range []struct{ part, say string }{
+		{"NO_RESERVATION", "the peer is not connected to that relay now"},
+		{"error opening hop stream", "the relay ended the connection; where it is a peer of yours, the two must allow each other"},
+		{"PERMISSION_DENIED", "the relay does not allow one of the two peers"},
 		{"connection refused", "nothing listens there"},
 		{"peer id mismatch", "another peer listens there than the address names"},
 		{"gater disallows", "the peer is not allowed here"},
