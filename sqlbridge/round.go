@@ -145,6 +145,7 @@ func (r *round) put(rows []replica.RowChange) error {
 	clear(r.n) // as many as a session may bring would take more memory than their rows
 	clear(r.memo)
 	if !r.b.ready {
+		r.b.copying = true // its end may come in the same round
 		return nil
 	}
 	return r.b.project(r, rows)
