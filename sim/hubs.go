@@ -74,7 +74,10 @@ func (w *World) checkAcks(m *machine) {
 // checkAcked requires that spokes whose hub holds all know it.
 func (w *World) checkAcked() {
 	for _, m := range w.alive() {
-		if own := m.core.Origin(); m.isSpoke() && m.core.Acked() != m.claimed[own] {
+		if m.core == nil || !m.isSpoke() {
+			continue
+		}
+		if own := m.core.Origin(); m.core.Acked() != m.claimed[own] {
 			w.violate("P2", "%s wrote up to %s, and takes its hubs to hold %s", m.name(), m.claimed[own], m.core.Acked())
 		}
 	}
