@@ -107,7 +107,7 @@ const (
 	// busyRetry is how long a client waits after BUSY.
 	busyRetry = 500 * time.Millisecond
 
-	// auditRows and auditBytes are the size of a segment that an audit compares at once: few enough to read in some 20 ms, many
+	// auditRows and auditBytes are the size of a segment that an audit compares at once: few enough to read in some 40 ms, many
 	// enough that a million rows take 250 questions of 100 bytes. auditPart is the size of the parts that follow where it
 	// differs; maxAuditSegments is how many of them there can be.
 	auditRows        = 4096

@@ -365,6 +365,7 @@ func (w *World) actRot(m *machine, a Action) {
 	}
 	if ok && len(m.claimed) > 0 && others.Includes(m.claimed) && d.Rot(a.N) {
 		m.rotten++
+		w.hurt = true
 		w.mark("record damaged")
 	}
 }

@@ -238,6 +238,8 @@ type recordedView struct {
 	r *Recorder
 }
 
+func (v recordedView) Tolerant() replica.View { return recordedView{v.View.Tolerant(), v.r} }
+
 func (v recordedView) Load() (replica.State, error) {
 	st, err := v.View.Load()
 	v.r.put(kindState, 0, stateOf(st), err)
