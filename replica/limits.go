@@ -41,8 +41,8 @@ const (
 	defaultPackBytes = 1 << 10
 	// tellAllFrom is how many heads are told at once as a whole vector, which is packed: it is what a session brings.
 	tellAllFrom = 64
-	// maxKnown bounds the origins whose heads a link is remembered to know: more than maxControlBytes can tell at once.
-	maxKnown = 1 << 19
+	// maxKnown bounds the origins whose heads a link is remembered to know: some 10 MB of ids that may be made up.
+	maxKnown = 1 << 17
 	// maxGrafts bounds the origins in a GRAFT that may be needless: 24 KB.
 	maxGrafts = 1024
 
