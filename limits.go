@@ -18,7 +18,17 @@ const (
 	// database, and longestRest the most of that: the one capture of all that was written meanwhile must stay well below the
 	// seconds for which a program waits for a lock.
 	restFactor  = 2
-	longestRest = 100 * time.Millisecond
+	longestRest = 250 * time.Millisecond
+	// floodFactor is the same while programs write without a pause: they lose a tenth of the time to captures. mostWaiting is how
+	// many entries may wait for that before programs are left no more rest, so that the peer's memory stays bounded: some
+	// 30 MB.
+	floodFactor = 9
+	mostWaiting = 200_000
+	// maxParts is how many parts of a flood are captured before inputs that change rows are taken in with all the rest.
+	maxParts = 100
+	// restLooks is how often the database is looked at while programs are left alone: each look finds the end of a
+	// transaction, where a capture may stop.
+	restLooks = 5 * time.Millisecond
 	// retryFirst and retryMost bound the pause before a replica is loaded again after its store failed.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second

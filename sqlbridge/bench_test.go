@@ -112,7 +112,7 @@ func BenchmarkCapture(b *testing.B) {
 					benchUpdate(b, s.db, n, rows)
 				}
 				wrote += time.Since(began)
-				if err := s.b.Prepare(context.Background()); err != nil {
+				if _, err := s.b.Prepare(context.Background(), false); err != nil {
 					b.Fatal(err)
 				}
 				s.round()

@@ -340,10 +340,10 @@ func (t *table) upsertWithout(left []string) string {
 }
 
 // anyParked reports whether rows wait, of which a local edit may have shown one.
-func (r *round) anyParked() (parked bool, err error) {
-	s, err := r.b.stmt(r.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`)
+func (v *view) anyParked() (parked bool, err error) {
+	s, err := v.b.stmt(v.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`)
 	if err == nil {
-		err = s.QueryRowContext(r.ctx).Scan(&parked)
+		err = s.QueryRowContext(v.ctx).Scan(&parked)
 	}
 	return parked, err
 }

@@ -26,11 +26,7 @@ const defaultClock = `CAST((julianday('now')-2440587.5)*86400000+0.5 AS INTEGER)
 func (t *table) triggers(clock string) []string {
 	const idle = `(SELECT on_ FROM _rowmesh_suppress) = 0`
 	const on = ` WHEN ` + idle
-	var cols strings.Builder
-	for i := range t.key {
-		fmt.Fprintf(&cols, ", k%d", i+1)
-	}
-	into := "INSERT INTO _rowmesh_outbox(tbl, op, ms" + cols.String() + ") "
+	into := "INSERT INTO _rowmesh_outbox(tbl, op, ms" + keyNames(len(t.key)) + ") "
 	entry := func(op, keys string) string { return fmt.Sprintf("%d, '%s', %s, %s", t.tbl, op, clock, keys) }
 	log := func(op, keys string) string { return into + "VALUES(" + entry(op, keys) + ");" } // cheaper than a SELECT
 	newKey, oldKey := quoteAll(t.key, "NEW."), quoteAll(t.key, "OLD.")
