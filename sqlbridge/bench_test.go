@@ -16,7 +16,7 @@ const benchSchema = `CREATE TABLE item(id TEXT PRIMARY KEY, a INTEGER, b TEXT, c
 // with no round in between. The two take turns, so that what else the machine does falls on both.
 func BenchmarkTriggers(b *testing.B) {
 	const perTxn = 1000
-	for _, what := range []string{"insert", "update"} {
+	for _, what := range []string{"insert", "update", "onerow"} {
 		b.Run(what, func(b *testing.B) {
 			now := int64(0)
 			tracked := newSide(b, 'a', &now, benchSchema, Options{}).db
@@ -41,6 +41,13 @@ func BenchmarkTriggers(b *testing.B) {
 						continue
 					}
 					began := time.Now()
+					if what == "onerow" {
+						for j := range 50 {
+							benchInsert(b, db, n+j, 1)
+						}
+						took[i] += time.Since(began)
+						continue
+					}
 					benchInsert(b, db, n, perTxn)
 					took[i] += time.Since(began)
 				}

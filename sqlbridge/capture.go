@@ -2,6 +2,7 @@ package sqlbridge
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -99,9 +100,10 @@ func (v *view) readOutbox(after int64, last *int64) ([]hint, error) {
 	}
 	defer rows.Close()
 	keys := make([]any, width)
-	var tbl, ms int64
+	var tbl int64
+	var at any
 	var op string
-	dest := []any{last, &tbl, &op, &ms}
+	dest := []any{last, &tbl, &op, &at}
 	for i := range keys {
 		dest = append(dest, &keys[i])
 	}
@@ -120,9 +122,21 @@ func (v *view) readOutbox(after int64, last *int64) ([]hint, error) {
 			v.b.keptLocal[t.name]++ // a row with a NULL in its key stays local
 			continue
 		}
-		out = append(out, hint{*last, t, key, op, ms})
+		out = append(out, hint{*last, t, key, op, wallMillis(at)})
 	}
 	return out, rows.Err()
+}
+
+// wallMillis reads the time of an entry: milliseconds since 1970, or a Julian day as defaultClock gives it.
+func wallMillis(at any) int64 {
+	switch at := at.(type) {
+	case int64:
+		return at
+	case float64:
+		const epoch, day = 2440587.5, 86_400_000
+		return int64(math.Round((at - epoch) * day))
+	}
+	return 0 // now
 }
 
 // keyOf makes the key of a row from its scanned key columns.
