@@ -277,21 +277,55 @@ func (r *round) storeRows(changes []replica.RowChange) error {
 	return nil
 }
 
-// findNumbers reads the numbers of stored rows that the round has not come by, because the replica had them
-// in its cache.
+// findNumbers reads the numbers of stored rows that the round has not come by, because the replica had them in its cache. The
+// index has them: the rows are not read.
 func (r *round) findNumbers(changes []replica.RowChange) error {
-	var missing []replica.RowKey
+	missing := map[*stored][]crdt.Key{}
 	for _, c := range changes {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		if _, ok := r.n[k]; !ok && (c.Anew || !c.Old.IsZero()) {
-			missing = append(missing, k)
+			if s := r.b.tables[k.Table]; s != nil {
+				missing[s] = append(missing[s], c.Key)
+			}
 		}
 	}
-	if len(missing) == 0 {
-		return nil
+	for s, keys := range missing {
+		for part := range slices.Chunk(keys, readKeys) {
+			if err := r.numbersOf(s, part); err != nil {
+				return fmt.Errorf("sqlbridge: read the numbers of rows of %s: %w", s.name, err)
+			}
+		}
 	}
-	_, err := r.Tolerant().Rows(missing)
-	return err
+	return nil
+}
+
+func (r *round) numbersOf(s *stored, keys []crdt.Key) error {
+	args := make([]any, 1, readKeys+1)
+	args[0] = s.tbl
+	for _, k := range keys {
+		args = append(args, keyColumn(k))
+	}
+	for len(args) <= readKeys {
+		args = append(args, args[1])
+	}
+	rows, err := r.b.query(r.ctx, `SELECT n, k FROM _rowmesh_rows WHERE tbl = ? AND k IN (`+marks(readKeys)+`)`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var n int64
+	var column any
+	for rows.Next() {
+		if err := rows.Scan(&n, &column); err != nil {
+			return err
+		}
+		key, err := parseKeyColumn(column, s.parts)
+		if err != nil {
+			return err
+		}
+		r.n[replica.RowKey{Table: s.name, Key: key}] = n
+	}
+	return rows.Err()
 }
 
 func (r *round) storeRow(s *stored, c replica.RowChange) (n int64, err error) {
