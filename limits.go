@@ -32,6 +32,10 @@ const (
 	// retryFirst and retryMost bound the pause before a replica is loaded again after its store failed.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
+	// trimRows is after how many rows, and trimAfter for how long after the last of them, a process that does nothing else gives
+	// its memory back. Left to itself the Go runtime keeps what it once needed for minutes.
+	trimRows  = 20_000
+	trimAfter = 2 * time.Second
 	// watchBuffer is how many changes wait for a watcher before it misses some.
 	watchBuffer = 4096
 	// syncLimit is how long a round that another process asked for may take before it is told so.

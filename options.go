@@ -30,6 +30,7 @@ type Config struct {
 	Tables   []string         // the only tables to track and show; empty: all that can be
 	Record   string           // file to which the replica is recorded, to be replayed by peer sim replay; empty: none
 	Identity string           // file of the peer's key; empty: beside the database
+	Alone    bool             // the process does nothing else: its memory goes back to the system after much work
 	Logger   *slog.Logger     // nil: silent
 }
 

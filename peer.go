@@ -54,6 +54,8 @@ type Peer struct {
 	watchers map[*watcher]struct{}
 	signs    <-chan struct{}
 	looked   time.Time
+	worked   int       // rows committed since memory was last given back
+	trimAt   time.Time // when it is to be given back
 	lookAt   time.Time // next look at the database
 	lookStep time.Duration
 	waits    []*syncWait

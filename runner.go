@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ func (p *Peer) run() {
 	p.becomeReady()
 	for p.step(timer) {
 		p.turn(ctx)
+		p.trim(ctx)
 		timer.Reset(p.sleep())
 	}
 	p.leave(ctx)
@@ -213,6 +215,9 @@ func (p *Peer) sleep() time.Duration {
 	if p.hubs != nil {
 		d = min(d, time.Duration(p.hubs.Wake()-p.instant().Mono)*time.Millisecond)
 	}
+	if p.worked >= trimRows {
+		d = min(d, time.Until(p.trimAt))
+	}
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
 		if p.capture && p.core.IsReady() {
@@ -223,6 +228,18 @@ func (p *Peer) sleep() time.Duration {
 		}
 	}
 	return max(d, 0)
+}
+
+// trim gives memory back that was needed for many rows, once there is nothing to do.
+func (p *Peer) trim(ctx context.Context) {
+	if !p.cfg.Alone || p.worked < trimRows || time.Now().Before(p.trimAt) {
+		return
+	}
+	p.worked = 0
+	if p.bridge != nil {
+		p.bridge.Trim(ctx)
+	}
+	debug.FreeOSMemory()
 }
 
 // fail throws the core away: what its last round left behind is unknown. It is loaded again after a pause.
@@ -324,6 +341,9 @@ func (o *output) Show(b replica.Batch) {
 	p := (*Peer)(o)
 	if b.Origin != [16]byte{} {
 		p.need, p.forked = false, false
+	}
+	if n := len(b.Rows); n > 0 && p.cfg.Alone {
+		p.worked, p.trimAt = p.worked+n, time.Now().Add(trimAfter)
 	}
 	for w := range p.watchers {
 		w.tell(b)

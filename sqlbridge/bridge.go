@@ -309,6 +309,9 @@ func (b *Bridge) pragma(ctx context.Context, name string) (v int64, err error) {
 	return v, err
 }
 
+// Trim gives back the memory in which SQLite keeps pages.
+func (b *Bridge) Trim(ctx context.Context) { _, _ = b.conn.ExecContext(ctx, "PRAGMA shrink_memory") }
+
 // Poll reports whether somebody else may have written the database since the last round. It reads two
 // numbers and takes no lock.
 func (b *Bridge) Poll(ctx context.Context) (bool, error) {
