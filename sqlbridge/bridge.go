@@ -322,9 +322,7 @@ func (b *Bridge) Poll(ctx context.Context) (bool, error) {
 	moved := v != b.dataVersion
 	b.dataVersion = v
 	if moved {
-		if err := b.noteLast(ctx); err != nil {
-			return false, explain(b.opt.Path, err)
-		}
+		b.noteLast(ctx)
 	}
 	return moved || b.driftDue, nil
 }

@@ -157,18 +157,13 @@ func (b *Bridge) noteEnd(seq int64) {
 	}
 }
 
-// noteLast notes the entry that is the last of the outbox now.
-func (b *Bridge) noteLast(ctx context.Context) error {
+// noteLast notes the entry that is the last of the outbox now. Where it cannot be read, a part may only be larger.
+func (b *Bridge) noteLast(ctx context.Context) {
 	s, err := b.stmt(ctx, `SELECT coalesce(max(seq), 0) FROM _rowmesh_outbox`)
-	if err != nil {
-		return err
-	}
 	var last int64
-	if err := s.QueryRowContext(ctx).Scan(&last); err != nil {
-		return err
+	if err == nil && s.QueryRowContext(ctx).Scan(&last) == nil {
+		b.noteEnd(last)
 	}
-	b.noteEnd(last)
-	return nil
 }
 
 // Waiting returns how many entries of the outbox the last round left for later, and whether programs wrote while it was
