@@ -342,7 +342,11 @@ func (o *output) Show(b replica.Batch) {
 	if b.Origin != [16]byte{} {
 		p.need, p.forked = false, false
 	}
-	if n := len(b.Rows); n > 0 && p.cfg.Alone {
+	n := len(b.Rows)
+	if b.Put {
+		n += trimRows
+	}
+	if n > 0 && p.cfg.Alone {
 		p.worked, p.trimAt = p.worked+n, time.Now().Add(trimAfter)
 	}
 	for w := range p.watchers {
