@@ -18,11 +18,13 @@ const (
 	// database, and longestRest the most of that: the one capture of all that was written meanwhile must stay well below the
 	// seconds for which a program waits for a lock.
 	restFactor  = 2
-	longestRest = 250 * time.Millisecond
-	// floodFactor is the same while programs write without a pause: they lose a tenth of the time to captures. mostWaiting is how
-	// many entries may wait for that before programs are left no more rest, so that the peer's memory stays bounded: some
-	// 30 MB.
+	longestRest = 100 * time.Millisecond
+	// floodFactor is the same while programs write without a pause: they lose a tenth of the time to captures. A capture that
+	// held the lock for longer than mostHeld could take in no part, and would hold it even longer after such a rest.
+	// mostWaiting is how many entries may wait before programs are left no more rest, so that the peer's memory stays bounded:
+	// some 30 MB.
 	floodFactor = 9
+	mostHeld    = 50 * time.Millisecond
 	mostWaiting = 200_000
 	// maxParts is how many parts of a flood are captured before inputs that change rows are taken in with all the rest.
 	maxParts = 100

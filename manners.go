@@ -23,8 +23,8 @@ func (m *manners) captured(now time.Time, held time.Duration, waiting int, busy 
 	switch {
 	case waiting > mostWaiting || waiting > 0 && !busy:
 		rest = 0
-	case busy:
-		rest = min(floodFactor*held, longestRest)
+	case busy && held <= mostHeld:
+		rest = floodFactor * held
 	}
 	m.rest = now.Add(rest)
 }
