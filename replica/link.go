@@ -206,7 +206,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	}
 	heads, err := r.unpackAll(l, h.Heads)
 	if errors.Is(err, errBase) {
-		if !l.lost || r.now.Mono-l.helloAt >= millis(helloEvery)/2 { // once for several that are on their way, and again where it was lost
+		if !l.lost {
 			l.lost = true
 			r.sendHello(l, false)
 		}
