@@ -23,6 +23,8 @@ lint:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet $(OURS)
 	go run $(STATICCHECK) $(OURS)
+	go -C bench vet ./...
+	go -C bench run $(STATICCHECK) ./...
 
 vuln:
 	go run $(GOVULNCHECK) $(OURS)
@@ -44,8 +46,9 @@ selftest:
 soak: selftest
 	ROWMESH_SOAK=1 ROWMESH_EXHAUSTIVE=1 go test -count=1 -timeout 120m ./crdt ./replica ./cmd/peer
 
+# A module of its own, so that what it compares with is not among our dependencies.
 bench:
-	go run ./bench
+	go -C bench run .
 
 check: build lint test race
 	$(MAKE) sim SEEDS=1000

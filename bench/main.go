@@ -1,9 +1,9 @@
 // Bench measures rowmesh beside plain SQLite, in the same driver, in one run: every figure of speed is a ratio of two
 // times taken one right after the other, and the median of several such pairs. The peers are processes of their own.
 //
-//	go run ./bench                 everything, at the size of the published table (about 4 minutes)
-//	go run ./bench -rows 10000     a quick look
-//	go run ./bench -only catchup   some of it
+//	go -C bench run .                 everything, at the size of the published table (about 4 minutes)
+//	go -C bench run . -rows 10000     a quick look
+//	go -C bench run . -only catchup   some of it
 package main
 
 import (
