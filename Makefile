@@ -5,7 +5,7 @@ OURS        = ./...
 FUZZTIME   ?= 30s
 SEEDS      ?= 10000
 
-.PHONY: build demo test race lint vuln fuzz sim selftest soak bench check
+.PHONY: build demo test race lint vuln fuzz sim selftest soak bench bench-peers check
 
 build:
 	go build -o peer ./cmd/peer
@@ -49,6 +49,14 @@ soak: selftest
 # A module of its own, so that what it compares with is not among our dependencies.
 bench:
 	go -C bench run .
+
+# Other engines from the npm registry for `go -C bench run . -compare`, in a folder that git ignores. One that cannot be installed
+# here is left out, and the table says so.
+PEERS = @sqliteai/sqlite-sync-linux-x86_64@1.1.4 @vlcn.io/crsqlite-wasm@0.16.0
+
+bench-peers:
+	mkdir -p bench/.peers
+	for p in $(PEERS); do npm install --prefix bench/.peers --ignore-scripts --no-audit --no-fund $$p || echo "$$p is left out"; done
 
 check: build lint test race
 	$(MAKE) sim SEEDS=1000

@@ -35,6 +35,9 @@ func (l *lab) path() string {
 	return filepath.Join(d, "app.db")
 }
 
+// clear removes what path made.
+func (l *lab) clear() { check(os.RemoveAll(filepath.Join(l.base, l.name))) }
+
 // schema is the published workload.
 const schema = `CREATE TABLE item(id TEXT PRIMARY KEY, a INTEGER, b TEXT, c REAL, d TEXT)`
 
@@ -138,10 +141,10 @@ func (p *peer) cpu() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// resident is the memory that the peer holds, in bytes.
-func (p *peer) resident() int64 {
+// memory is what the peer holds (VmRSS), or at most held so far (VmHWM), in bytes.
+func (p *peer) memory(what string) int64 {
 	for line := range strings.SplitSeq(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)))), "\n") {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, what+":"); ok {
 			return must(strconv.ParseInt(strings.Fields(rest)[0], 10, 64)) << 10
 		}
 	}
