@@ -94,6 +94,15 @@ func versions() string {
 	return out
 }
 
+// load is how many processes wanted to run, on average over the last minute: with others at work no figure of time is worth much.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Fields(string(b))[0]
+}
+
 func packageFile(name string) string {
 	return filepath.Join(*peers, "node_modules", name, "package.json")
 }
@@ -179,6 +188,7 @@ func compare(out io.Writer, base string) {
 		}
 		here = append(here, c)
 	}
+	busy := load()
 	results := make([]figures, len(here))
 	for i := range results {
 		results[i] = figures{}
@@ -197,8 +207,8 @@ func compare(out io.Writer, base string) {
 			fmt.Fprintf(os.Stderr, "run %d of %d: %s took %.0f s\n", run+1, *runs, c.name, time.Since(began).Seconds())
 		}
 	}
-	fmt.Fprintf(out, "%d rows, medians of %d paired runs, %s/%s, %d CPUs, %s; a ratio is against plain SQLite in the same driver and run.\n%s.\n\n",
-		*rows, *runs, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), versions())
+	fmt.Fprintf(out, "%d rows, medians of %d paired runs, %s/%s, %d CPUs, %s; a ratio is against plain SQLite in the same driver and run.\n%s.\nLoad of the machine: %s before, %s after.\n\n",
+		*rows, *runs, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), versions(), busy, load())
 	fmt.Fprint(out, "| what |")
 	for _, c := range here {
 		fmt.Fprintf(out, " %s |", c.name)
