@@ -29,18 +29,18 @@ type write struct {
 type writer interface {
 	write(write) time.Duration // as the program sees it
 	size() int64               // of the database on side 0
+	cpu() time.Duration        // what all its processes have used so far
 	close()
 }
 
 // engine is a pair of replicas of one engine. At first there is only side 0.
 type engine interface {
 	writer
-	settle() time.Duration                    // until all that was written can be shipped
-	join() time.Duration                      // makes side 1 and gives it everything
-	ship(ws ...write) time.Duration           // until what was just written is on the other side
-	moved() int64                             // bytes that crossed between the sides so far
-	digest(side int) string                   // equal where the rows are
-	idle(time.Duration) (share, rate float64) // per cent of a core for each side, and bytes a second
+	settle() time.Duration          // until all that was written can be shipped
+	join() time.Duration            // makes side 1 and gives it everything
+	ship(ws ...write) time.Duration // until what was just written is on the other side
+	moved() int64                   // bytes that crossed between the sides so far
+	digest(side int) string         // equal where the rows are
 }
 
 // contender is an engine and how to make it.
@@ -146,11 +146,14 @@ func (l line) cell(f figures) string {
 var table = []line{
 	{"insert", "insert all, transactions of 1,000: the writer's time", seconds, true},
 	{"insert ready", "the insert, until all of it could be shipped", seconds, true},
+	{"insert cpu", "the insert: processor time of all processes, until it could be shipped", seconds, true},
 	{"size", "database afterwards", megabytes, true},
 	{"join", "first copy to a new replica: time, against plain insert", seconds, true},
+	{"join cpu", "the first copy: processor time of all processes, against plain insert", seconds, true},
 	{"join bytes", "the first copy: bytes on the wire, against the payload", megabytes, true},
 	{"update", "update one column of all: the writer's time", seconds, true},
 	{"update ship", "the update, until the other side has it", seconds, true},
+	{"update cpu", "the update: processor time of all processes, until the other side has it", seconds, true},
 	{"update bytes", "the update: bytes on the wire, a row", wholeBytes, false},
 	{"delete", "delete one row in ten: the writer's time", milliseconds, true},
 	{"delete ship", "the delete, until the other side has it", milliseconds, true},
@@ -275,19 +278,27 @@ func sidesOf(ws []write) (sides []int) {
 // plainTimes is what the writes of the workload take without anybody's help.
 type plainTimes struct {
 	insert, update, remove, one float64
+	insertCPU, updateCPU        float64
 	size                        float64
 }
 
 func measurePlain(w writer, n int) *plainTimes {
 	defer w.close()
 	p := &plainTimes{}
-	p.insert = w.write(insertAll(n)).Seconds()
+	p.insertCPU = spent(w, func() { p.insert = w.write(insertAll(n)).Seconds() })
 	p.size = float64(w.size())
-	p.update = w.write(updateAll(n)).Seconds()
+	p.updateCPU = spent(w, func() { p.update = w.write(updateAll(n)).Seconds() })
 	p.remove = w.write(deleteSome(n)).Seconds()
 	one := oneRowEach(n)
 	p.one = w.write(one).Seconds() / float64(len(one.rows))
 	return p
+}
+
+// spent is the processor time that f costs a database and everything beside it, in seconds.
+func spent(w writer, f func()) float64 {
+	before := w.cpu()
+	f()
+	return (w.cpu() - before).Seconds()
 }
 
 const latencySamples = 100
@@ -299,13 +310,15 @@ func measureEngine(e engine, all [][]any, plain *plainTimes, f figures, withIdle
 		f.add(key, v)
 		f.add(key+" ratio", v/plain)
 	}
-	took := e.write(insertAll(n)).Seconds()
-	both("insert", took, plain.insert)
-	both("insert ready", took+e.settle().Seconds(), plain.insert)
+	both("insert cpu", spent(e, func() {
+		took := e.write(insertAll(n)).Seconds()
+		both("insert", took, plain.insert)
+		both("insert ready", took+e.settle().Seconds(), plain.insert)
+	}), plain.insertCPU)
 	both("size", float64(e.size()), plain.size)
 
 	before := e.moved()
-	both("join", e.join().Seconds(), plain.insert)
+	both("join cpu", spent(e, func() { both("join", e.join().Seconds(), plain.insert) }), plain.insertCPU)
 	both("join bytes", float64(e.moved()-before), float64(payload(all)))
 	agree(e, n)
 
@@ -315,7 +328,8 @@ func measureEngine(e engine, all [][]any, plain *plainTimes, f figures, withIdle
 		total = writing + e.ship(w).Seconds()
 		return writing, total, float64(e.moved() - before)
 	}
-	writing, total, bytes := shipped(updateAll(n))
+	var writing, total, bytes float64
+	both("update cpu", spent(e, func() { writing, total, bytes = shipped(updateAll(n)) }), plain.updateCPU)
 	both("update", writing, plain.update)
 	both("update ship", total, plain.update)
 	f.add("update bytes", bytes/float64(n))
@@ -343,9 +357,10 @@ func measureEngine(e engine, all [][]any, plain *plainTimes, f figures, withIdle
 	f.add("both bytes", float64(e.moved()-before)/float64(len(a.rows)+len(b.rows)))
 	agree(e, n-len(gone.rows))
 	if withIdle && *idle > 0 {
-		share, rate := e.idle(*idle)
-		f.add("idle cpu", share)
-		f.add("idle bytes", rate)
+		before = e.moved()
+		used := spent(e, func() { time.Sleep(*idle) })
+		f.add("idle cpu", used/(2*idle.Seconds())*100)
+		f.add("idle bytes", float64(e.moved()-before)/idle.Seconds())
 	}
 }
 

@@ -266,8 +266,9 @@ const commands = {
     const all = await query(dbs[side], 'SELECT * FROM item ORDER BY id');
     return `${all.length} rows, ${crypto.createHash('sha256').update(JSON.stringify(all)).digest('hex')}`;
   },
-  async version() {
-    return `SQLite ${api.libversion()}`;
+  async cpu() {
+    const { user, system } = process.cpuUsage();
+    return user + system;
   },
   async close() {
     for (const db of dbs) {

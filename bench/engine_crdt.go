@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -119,16 +118,7 @@ func (m *merkle) digest(side int) string {
 	return fmt.Sprintf("%d rows, %x", len(all), h.Sum(nil))
 }
 
-func (m *merkle) idle(watch time.Duration) (share, rate float64) {
-	used := func() time.Duration {
-		var u syscall.Rusage
-		check(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
-	cpu, bytes := used(), m.wire.Load()
-	time.Sleep(watch)
-	return float64(used()-cpu) / float64(2*watch) * 100, float64(m.wire.Load()-bytes) / watch.Seconds()
-}
+func (m *merkle) cpu() time.Duration { return ownCPU() }
 
 func (m *merkle) close() {
 	for i, r := range m.r {

@@ -91,7 +91,10 @@ func (n *node) digest(side int) string {
 	return v.(string)
 }
 
-func (n *node) idle(time.Duration) (float64, float64) { return 0, 0 }
+func (n *node) cpu() time.Duration {
+	_, v := n.do("cpu", nil)
+	return time.Duration(v.(float64) * float64(time.Microsecond))
+}
 
 func (n *node) close() {
 	n.do("close", nil)

@@ -40,6 +40,7 @@ func openMattn(driver, path string) *sql.DB {
 
 func (p *plainSQL) write(w write) time.Duration { return writeSQL(p.db, p.rows, w) }
 func (p *plainSQL) size() int64                 { return pages(p.db) }
+func (p *plainSQL) cpu() time.Duration          { return ownCPU() }
 func (p *plainSQL) close()                      { check(p.db.Close()) }
 
 var writeStatements = map[string]string{
@@ -140,11 +141,14 @@ func (m *mesh) moved() int64           { return m.w.bytes.Load() }
 func (m *mesh) size() int64            { return pages(m.dbs[0]) }
 func (m *mesh) digest(side int) string { return digestSQL(m.dbs[side]) }
 
-func (m *mesh) idle(watch time.Duration) (share, rate float64) {
-	cpu, bytes := m.peers[0].cpu()+m.peers[1].cpu(), m.w.bytes.Load()
-	time.Sleep(watch)
-	share = float64(m.peers[0].cpu()+m.peers[1].cpu()-cpu) / float64(2*watch) * 100
-	return share, float64(m.w.bytes.Load()-bytes) / watch.Seconds()
+func (m *mesh) cpu() time.Duration {
+	used := ownCPU()
+	for _, p := range m.peers {
+		if p != nil {
+			used += p.cpu()
+		}
+	}
+	return used
 }
 
 func (m *mesh) close() {
@@ -227,10 +231,10 @@ func (c *cloudsync) carry(from int) {
 	check(chunks.Err())
 }
 
-func (c *cloudsync) moved() int64                             { return c.bytes }
-func (c *cloudsync) size() int64                              { return pages(c.dbs[0]) }
-func (c *cloudsync) digest(side int) string                   { return digestSQL(c.dbs[side]) }
-func (c *cloudsync) idle(time.Duration) (share, rate float64) { return 0, 0 }
+func (c *cloudsync) moved() int64           { return c.bytes }
+func (c *cloudsync) size() int64            { return pages(c.dbs[0]) }
+func (c *cloudsync) digest(side int) string { return digestSQL(c.dbs[side]) }
+func (c *cloudsync) cpu() time.Duration     { return ownCPU() }
 
 func (c *cloudsync) close() {
 	for _, db := range c.dbs {

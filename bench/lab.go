@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	_ "modernc.org/sqlite"
@@ -139,6 +140,13 @@ func (p *peer) cpu() time.Duration {
 	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
 	ticks := must(strconv.Atoi(f[11])) + must(strconv.Atoi(f[12]))
 	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// ownCPU is the processor time that this process has used.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	check(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // memory is what the peer holds (VmRSS), or at most held so far (VmHWM), in bytes.
