@@ -16,12 +16,14 @@ type push struct {
 	raw      []byte
 	from     *link // where it came from; nil: it is our own
 	announce bool  // too large to push: told of, and pulled
+	rows     int   // of the block
+	bytes    int   // as encoded
 }
 
 // encode gives an own block its bytes, the ones every replica will ever see.
 func (r *Replica) encode(b *crdt.Block) push {
 	raw := crdt.AppendBlock(nil, b, r.schemas.ref)
-	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes}
+	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes, rows: len(b.Rows), bytes: len(raw)}
 }
 
 // sendPushes hands the blocks merged since the last Ready to the links that follow and are not pruned for their
@@ -68,8 +70,8 @@ func (r *Replica) pushTo(l *link) {
 			}
 			heads[o] = s.Time
 			r.stats.BlocksAnnounced++
-			announce.Rows += uint64(len(p.block.Rows))
-			announce.Bytes += uint64(len(p.raw))
+			announce.Rows += uint64(p.rows)
+			announce.Bytes += uint64(p.bytes)
 			r.pushed(l, o)
 			continue
 		} else if lazy || o == l.origin { // its own it holds, unless its database was set back
@@ -199,7 +201,7 @@ func (r *Replica) mergeBlock(v View, l *link, raw []byte) error {
 	r.clock.Update(b.Stamp.Time)
 	r.raise(b.Stamp.Origin, b.Stamp.Time)
 	r.grow(l, b)
-	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes})
+	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes, rows: len(b.Rows), bytes: len(raw)})
 	return nil
 }
 

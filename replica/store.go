@@ -115,6 +115,10 @@ func (b Batch) IsZero() bool {
 type Drain struct {
 	Schemas []*crdt.Schema // of every table that the groups write, as the store sees it now
 	Groups  []Group
+
+	// Rest, where it is not nil, yields the operations of one more group, made now, in parts: the rows of a table that is new
+	// here may be more than memory should hold. It is called at most once, before the round ends.
+	Rest func(yield func(part []crdt.Op) error) error
 }
 
 // Group is a run of local operations that share one stamp.

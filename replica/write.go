@@ -10,7 +10,7 @@ import (
 // the last one, zero where there was nothing to write. Each group gets one stamp, of its own wall time
 // where that is possible and always greater than every stamp merged here so far, so that a local edit beats
 // whatever its author had seen. Local writes are never refused for reasons of time.
-func (r *Replica) Write(v View, now Instant, d Drain) (crdt.Stamp, error) {
+func (r *Replica) Write(v Round, now Instant, d Drain) (crdt.Stamp, error) {
 	r.now = now
 	if err := r.learn(d.Schemas); err != nil {
 		return crdt.Stamp{}, err
@@ -28,6 +28,16 @@ func (r *Replica) Write(v View, now Instant, d Drain) (crdt.Stamp, error) {
 		blocks = append(blocks, p)
 		last = p.block.Stamp
 	}
+	if d.Rest != nil {
+		p, err := r.writeParts(v, d.Rest)
+		if err != nil {
+			return crdt.Stamp{}, err
+		}
+		if p.rows > 0 {
+			blocks = append(blocks, p)
+			last = p.block.Stamp
+		}
+	}
 	r.stats.BlocksWritten += uint64(len(blocks))
 	if len(blocks) > 1 {
 		for i := range blocks {
@@ -39,27 +49,69 @@ func (r *Replica) Write(v View, now Instant, d Drain) (crdt.Stamp, error) {
 }
 
 func (r *Replica) writeGroup(v View, g Group) (push, error) {
-	wall := r.now.Wall
-	if g.WallMillis > 0 {
-		wall = min(wall, g.WallMillis)
-	}
-	b := &crdt.Block{Stamp: crdt.Stamp{Time: r.clock.Now(wall), Origin: r.origin}, Prev: r.coverage[r.origin]}
-	for _, op := range g.Ops {
-		schema := r.schemas.current[op.Table]
-		if schema == nil {
-			return push{}, fmt.Errorf("replica: write %s %s: the table's schema was not given", op.Table, op.Key)
-		}
-		b.Rows = append(b.Rows, crdt.RowDelta{Schema: schema, Key: op.Key, Row: op.Delta(b.Stamp, crdt.Stamp{})})
-	}
-	if err := r.noteSeen(v, b); err != nil {
-		return push{}, err
-	}
-	if _, err := r.rows.merge(v, b.Rows, true); err != nil {
+	b := r.newBlock(g.WallMillis)
+	if err := r.writeOps(v, b, g.Ops); err != nil {
 		return push{}, err
 	}
 	r.own.add(b.Stamp.Time)
 	r.raise(r.origin, b.Stamp.Time)
 	return r.encode(b), nil
+}
+
+// writeParts writes one block of more operations than memory should hold. What fits into one part is a block like others;
+// a larger one is never encoded as a whole, for it is announced and fetched by sessions.
+func (r *Replica) writeParts(v Round, parts func(func([]crdt.Op) error) error) (out push, err error) {
+	var b *crdt.Block
+	n := 0
+	err = parts(func(ops []crdt.Op) error {
+		if len(ops) == 0 {
+			return nil
+		}
+		if b == nil {
+			b = r.newBlock(0)
+		}
+		b.Rows = b.Rows[:0:0]
+		if err := r.writeOps(v, b, ops); err != nil {
+			return err
+		}
+		part := r.encode(b)
+		out.raw, out.announce = part.raw, part.announce || n > 0
+		out.bytes, out.rows = out.bytes+part.bytes, out.rows+part.rows
+		n++
+		return r.putRows(v)
+	})
+	if err != nil || b == nil {
+		return push{}, err
+	}
+	out.block = b
+	r.own.add(b.Stamp.Time)
+	r.raise(r.origin, b.Stamp.Time)
+	return out, nil
+}
+
+// newBlock begins a block, made at a moment by the wall clock; 0: now.
+func (r *Replica) newBlock(wallMillis int64) *crdt.Block {
+	wall := r.now.Wall
+	if wallMillis > 0 {
+		wall = min(wall, wallMillis)
+	}
+	return &crdt.Block{Stamp: crdt.Stamp{Time: r.clock.Now(wall), Origin: r.origin}, Prev: r.coverage[r.origin]}
+}
+
+// writeOps adds operations to a block and merges their rows.
+func (r *Replica) writeOps(v View, b *crdt.Block, ops []crdt.Op) error {
+	for _, op := range ops {
+		schema := r.schemas.current[op.Table]
+		if schema == nil {
+			return fmt.Errorf("replica: write %s %s: the table's schema was not given", op.Table, op.Key)
+		}
+		b.Rows = append(b.Rows, crdt.RowDelta{Schema: schema, Key: op.Key, Row: op.Delta(b.Stamp, crdt.Stamp{})})
+	}
+	if err := r.noteSeen(v, b); err != nil {
+		return err
+	}
+	_, err := r.rows.merge(v, b.Rows, true)
+	return err
 }
 
 // noteSeen gives each delete the birth that its author saw, which is the one stored here.

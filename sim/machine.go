@@ -439,13 +439,35 @@ func (r *watchedRound) Put(rows []replica.RowChange) error {
 // Capture has what the store captured checked, and notes it.
 func (r *watchedRound) Capture() (replica.Drain, error) {
 	d, err := r.Round.Capture()
-	if err == nil && r.m.sql() != nil {
-		r.m.w.checkCapture(r.m, d)
-		if r.m.writing = d.Groups; !r.m.part {
-			r.m.touched, r.m.added = false, nil
-		}
+	if err != nil || r.m.sql() == nil {
+		return d, err
 	}
-	return d, err
+	whole := d
+	if d.Rest != nil {
+		var rest replica.Group
+		if err := d.Rest(func(part []crdt.Op) error { rest.Ops = append(rest.Ops, part...); return nil }); err != nil {
+			return d, err
+		}
+		whole.Groups = append(slices.Clone(d.Groups), rest)
+		d.Rest = inParts(rest.Ops, 1+r.m.w.c.Chunk/60)
+	}
+	r.m.w.checkCapture(r.m, whole)
+	if r.m.writing = whole.Groups; !r.m.part {
+		r.m.touched, r.m.added = false, nil
+	}
+	return d, nil
+}
+
+// inParts yields operations again, so many at once.
+func inParts(ops []crdt.Op, n int) func(func([]crdt.Op) error) error {
+	return func(yield func([]crdt.Op) error) error {
+		for part := range slices.Chunk(ops, n) {
+			if err := yield(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // Commit commits, and has the outcome checked before anything is sent.

@@ -61,10 +61,6 @@ func (d *drainer) run() error {
 			return err
 		}
 	}
-	now, err := d.drift()
-	if err != nil {
-		return err
-	}
 	registry, err := d.r.registryOps()
 	if err != nil {
 		return err
@@ -72,8 +68,10 @@ func (d *drainer) run() error {
 	if len(registry) > 0 {
 		d.out.Schemas = append(d.out.Schemas, registrySchemas...)
 	}
-	if now = append(registry, now...); len(now) > 0 {
-		groups = append(groups, replica.Group{Ops: now})
+	if due := d.due(); len(due) > 0 {
+		d.out.Rest = func(yield func([]crdt.Op) error) error { return d.drift(due, registry, yield) }
+	} else {
+		groups = append(groups, replica.Group{Ops: registry})
 	}
 	d.out.Groups = slices.DeleteFunc(groups, func(g replica.Group) bool { return len(g.Ops) == 0 })
 	return nil
@@ -206,30 +204,43 @@ func (d *drainer) use(t *table) {
 	}
 }
 
-// drift compares the tables that are due with what they should show.
-func (d *drainer) drift() (ops []crdt.Op, err error) {
+// due lists the tables that are to be compared as a whole.
+func (d *drainer) due() (due []*table) {
 	for _, name := range d.r.b.tableNames() {
-		s, t := d.r.b.tables[name], d.r.b.catalog[name]
-		if !s.drift || t == nil {
-			continue
+		if t := d.r.b.catalog[name]; t != nil && d.r.b.tables[name].drift {
+			d.use(t)
+			due = append(due, t)
 		}
-		if d.r.b.returned[name] {
+	}
+	return due
+}
+
+// drift compares tables with what they should show, and yields what differs after some operations that come first.
+func (d *drainer) drift(due []*table, ops []crdt.Op, yield func([]crdt.Op) error) error {
+	for _, t := range due {
+		s := d.r.b.tables[t.name]
+		if d.r.b.returned[t.name] {
 			if err := d.r.hideMissing(s, t); err != nil {
-				return nil, fmt.Errorf("look for missing rows of table %s: %w", name, err)
+				return fmt.Errorf("sqlbridge: look for missing rows of table %s: %w", t.name, err)
 			}
 		}
-		err := d.r.differences(t, func(op crdt.Op) {
-			if !d.done[replica.RowKey{Table: op.Table, Key: op.Key}] {
-				d.use(t)
-				ops = append(ops, op)
+		err := d.r.differences(t, func(op crdt.Op) error {
+			if d.done[replica.RowKey{Table: op.Table, Key: op.Key}] {
+				return nil
 			}
+			if ops = append(ops, op); len(ops) < driftPart {
+				return nil
+			}
+			err := yield(ops)
+			ops = ops[:0:0]
+			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("compare table %s: %w", name, err)
+			return explain(d.r.b.opt.Path, fmt.Errorf("sqlbridge: compare table %s: %w", t.name, err))
 		}
 		d.r.drifted = append(d.r.drifted, s)
 	}
-	return ops, nil
+	return yield(ops)
 }
 
 // forgetCaptured cuts the outbox and the marks of what Capture took in.

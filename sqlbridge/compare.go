@@ -203,8 +203,10 @@ func (t *table) differing(was crdt.Row, row tableRow) (sets []crdt.Set) {
 }
 
 // differences compares a whole table with what it should show and calls yield for each difference.
-func (v *view) differences(t *table, yield func(crdt.Op)) error {
-	seen := map[crdt.Key]bool{}
+func (v *view) differences(t *table, yield func(crdt.Op) error) error {
+	if err := v.missing(t, yield); err != nil { // first, so that what is yielded may be stored meanwhile
+		return err
+	}
 	var keys []crdt.Key
 	var page []tableRow
 	var failed error
@@ -215,14 +217,13 @@ func (v *view) differences(t *table, yield func(crdt.Op)) error {
 			return
 		}
 		for i, k := range keys {
-			if op, differs := t.difference(k, was[i], page[i], true, false); differs {
-				yield(op)
+			if op, differs := t.difference(k, was[i], page[i], true, false); differs && failed == nil {
+				failed = yield(op)
 			}
 		}
 		keys, page = keys[:0], page[:0]
 	}
 	err := v.scanTable(t, t.selectRows(), nil, func(k crdt.Key, row tableRow) {
-		seen[k] = true
 		keys, page = append(keys, k), append(page, row)
 		if len(keys) == readPage && failed == nil {
 			flush()
@@ -231,35 +232,47 @@ func (v *view) differences(t *table, yield func(crdt.Op)) error {
 	if failed == nil && err == nil {
 		flush()
 	}
-	if err != nil || failed != nil {
-		return errors.Join(err, failed)
-	}
-	return v.missing(t, seen, yield)
+	return errors.Join(err, failed)
 }
 
 // missing finds the rows that should be shown and are not in the table.
-func (v *view) missing(t *table, seen map[crdt.Key]bool, yield func(crdt.Op)) error {
+func (v *view) missing(t *table, yield func(crdt.Op) error) error {
 	var failed error
 	err := v.Scan(t.name, crdt.Key{}, func(rows []replica.RowState) bool {
-		var keys []crdt.Key
-		for _, st := range rows {
-			if !seen[st.Key] {
-				keys = append(keys, st.Key)
+		for part := range slices.Chunk(rows, readKeys) {
+			keys := make([]crdt.Key, len(part))
+			for i, st := range part {
+				keys[i] = st.Key
 			}
-		}
-		for part := range slices.Chunk(keys, readKeys) {
-			was, err := v.shown(t, part)
-			if err != nil {
-				failed = err
+			if failed = v.missingOf(t, keys, yield); failed != nil {
 				return false
-			}
-			for i, k := range part {
-				if was[i].Alive() {
-					yield(crdt.Op{Table: t.name, Key: k, Kind: crdt.OpDelete})
-				}
 			}
 		}
 		return true
 	})
 	return errors.Join(err, failed)
+}
+
+// missingOf finds them among some rows.
+func (v *view) missingOf(t *table, keys []crdt.Key, yield func(crdt.Op) error) error {
+	here, err := v.current(t, keys)
+	if err != nil {
+		return err
+	}
+	keys = slices.DeleteFunc(keys, func(k crdt.Key) bool { _, ok := here[k]; return ok })
+	if len(keys) == 0 {
+		return nil
+	}
+	was, err := v.shown(t, keys)
+	if err != nil {
+		return err
+	}
+	for i, k := range keys {
+		if was[i].Alive() {
+			if err := yield(crdt.Op{Table: t.name, Key: k, Kind: crdt.OpDelete}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -20,6 +20,8 @@ const (
 	captureHold = 25 * time.Millisecond
 	paceRows    = 200
 	firstRows   = 1000
+	// driftPart is how many differences of a table that is compared as a whole are handed on at once: some megabytes.
+	driftPart = 4096
 	// readPage is how many rows are decoded before they are handed on.
 	readPage = 512
 	// groupGap is the pause between two captured edits after which a new group with its own stamp begins:

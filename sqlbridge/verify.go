@@ -32,10 +32,11 @@ func (b *Bridge) Verify(ctx context.Context) (diffs []Difference, err error) {
 			pending[replica.RowKey{Table: h.table.name, Key: h.key}] = true
 		}
 		for _, name := range b.Tracked() {
-			err := r.differences(b.catalog[name], func(op crdt.Op) {
+			err := r.differences(b.catalog[name], func(op crdt.Op) error {
 				if !pending[replica.RowKey{Table: op.Table, Key: op.Key}] {
 					diffs = append(diffs, differenceOf(op))
 				}
+				return nil
 			})
 			if err != nil {
 				return fmt.Errorf("sqlbridge: verify %s: %w", name, err)

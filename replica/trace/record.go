@@ -287,6 +287,11 @@ type recordedRound struct {
 
 func (r *recordedRound) Capture() (replica.Drain, error) {
 	d, err := r.round.Capture()
+	if err == nil && d.Rest != nil { // a recording holds it anyway
+		var g replica.Group
+		err = d.Rest(func(part []crdt.Op) error { g.Ops = append(g.Ops, part...); return nil })
+		d.Groups, d.Rest = append(d.Groups, g), nil
+	}
 	r.r.put(kindCapture, 0, drainOf(d), err)
 	return d, err
 }
