@@ -21,6 +21,7 @@ type Options struct {
 	SQL    func() SQL                  // the databases of a case with SQL; see package sqlworld
 	Log    io.Writer                   // one line for each thing that happens; nil: none
 	Traces func(machine int) io.Writer // where the replica of each machine is recorded; nil: nowhere
+	Mask   *[32]byte                   // the key by which keys and values in these recordings are masked; nil: they are not
 	Record bool                        // list in the case of the result the fate of every message
 }
 

@@ -78,7 +78,7 @@ func NewWorld(c *Case, opt Options) *World {
 		m.mount()
 		if opt.Traces != nil {
 			var err error
-			if m.tape, err = trace.New(opt.Traces(i), 0); err != nil {
+			if m.tape, err = trace.New(opt.Traces(i), 0, opt.Mask); err != nil {
 				w.violate("harness", "%v", err)
 			}
 		}

@@ -48,12 +48,16 @@ func TestSwarm(t *testing.T) {
 	}
 }
 
-// TestRecordingsReplay: P25. A replica in a database, with capture, does the same again without one.
+// TestRecordingsReplay: P25. A replica in a database, with capture, does the same again without one, also with other values.
 func TestRecordingsReplay(t *testing.T) {
 	for seed := range uint64(8) {
+		var mask *[32]byte
+		if seed%2 == 1 {
+			mask = new([32]byte)
+		}
 		var tapes []*bytes.Buffer
 		c := sim.Plan(sim.Config{Seed: seed, Steps: 600, Store: sim.StoreSQL})
-		r := sim.Run(c, sim.Options{SQL: lab(t).Medium, Traces: func(int) io.Writer {
+		r := sim.Run(c, sim.Options{SQL: lab(t).Medium, Mask: mask, Traces: func(int) io.Writer {
 			tapes = append(tapes, &bytes.Buffer{})
 			return tapes[len(tapes)-1]
 		}})
@@ -61,7 +65,7 @@ func TestRecordingsReplay(t *testing.T) {
 			t.Fatal(r)
 		}
 		for i, tape := range tapes {
-			if sum, err := trace.Replay(tape, nil); err != nil || sum.Cut {
+			if sum, err := trace.Replay(tape, nil); err != nil || sum.Cut || sum.Full {
 				t.Errorf("seed %d, machine %d: %+v %v", seed, i, sum, err)
 			}
 		}
