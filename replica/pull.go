@@ -21,6 +21,7 @@ type pull struct {
 	id      uint64
 	server  crdt.Origin // the last one
 	movedAt int64
+	wanted  crdt.Coverage // the heads for which it was begun, as the server was thought to hold them
 	cap     hlc.Timestamp // the greatest time that was asked for, of any origin, since the stage began
 
 	cut    crdt.Coverage // the first cut; nil until chunk 0
@@ -84,6 +85,10 @@ func (r *Replica) startPull(l *link) {
 	p.active, p.link, p.id, p.server, p.movedAt = true, l.id, r.session, l.origin, r.now.Mono
 	p.base, p.credit, p.run = uint64(len(p.chunks)), startCredit, 0
 	r.pull = p
+	p.wanted = crdt.Coverage{}
+	for o := range l.ahead {
+		p.wanted[o] = l.known[o]
+	}
 	l.pullNow = false
 	p.cap = max(p.cap, r.limit(true))
 	body := pullBody{Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit}
@@ -240,7 +245,23 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 	r.becomeReady(l)
 	r.stats.SessionsPulled++
 	r.learnHeads(l, cut)
+	r.unlearn(l, p.wanted, cut)
 	return r.Release(v, r.now)
+}
+
+// unlearn forgets heads that a whole session did not bring: the server does not hold them. It was set back since it told of them, and
+// what it told before has overtaken what it told after. Else the session would be asked for again at once, for ever.
+func (r *Replica) unlearn(l *link, wanted, cut crdt.Coverage) {
+	for o, h := range wanted {
+		if l.known[o] != h || cut[o] >= h {
+			continue
+		}
+		if l.known[o] = cut[o]; cut[o] == 0 {
+			delete(l.known, o)
+		}
+		r.compare(l, o)
+	}
+	r.seeBehind(l)
 }
 
 // parseStage reads the whole stage before any of it is merged: a session with a fault in it changes
