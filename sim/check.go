@@ -17,7 +17,10 @@ import (
 func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 	m.doubt = nil
 	if !b.Origin.IsZero() {
-		m.copied = false
+		m.copied, m.reissue = false, false
+		if f := m.branch(); f != nil {
+			f.found = true
+		}
 	}
 	if !b.IsZero() {
 		w.took(m, b, own)
@@ -32,6 +35,11 @@ func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 
 func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	w.stats.Commits++
+	for _, o := range b.Heads.Origins() {
+		if b.Heads[o] == 0 {
+			w.reissued(m, o)
+		}
+	}
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		w.hash([]byte(c.Key.Encoded()))
@@ -52,6 +60,9 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 func (w *World) shows(m *machine, b replica.Batch) {
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+		if w.branched(k) {
+			continue
+		}
 		e := w.oracle.row(k, func(t *txn) bool { return m.claimed.Covers(t.stamp) })
 		if d := e.differs(m.rows[k]); d != "" {
 			w.violate("P1", "%s: row %s %s", m.name(), k, d)
@@ -67,7 +78,9 @@ func (w *World) wrote(m *machine, b replica.Batch, own []stamped) {
 	for _, t := range own {
 		s := crdt.Stamp{Origin: m.writer, Time: t.at}
 		w.stats.Txns++
-		if err := w.oracle.add(s, t.ops); err != nil {
+		if f := w.forks[s.Origin]; f != nil {
+			w.addBranch(f, s, t.ops)
+		} else if err := w.oracle.add(s, t.ops); err != nil {
 			w.violate("P9", "%s: %v", m.name(), err)
 		}
 		if m.claimed.Max() >= s.Time {
@@ -80,17 +93,24 @@ func (w *World) wrote(m *machine, b replica.Batch, own []stamped) {
 func (w *World) claims(m *machine, heads crdt.Coverage) {
 	for _, o := range heads.Origins() {
 		h := heads[o]
+		if h == 0 {
+			continue // see reissued
+		}
 		if h < m.claimed[o] {
 			w.violate("P8", "%s: its head of %s went back", m.name(), o.Short())
 		}
-		if !w.oracle.written(o, h) {
+		upTo := h
+		if f := w.forks[o]; f != nil {
+			w.claimsForked(m, f, o, h)
+			upTo = min(h, f.base)
+		} else if !w.oracle.written(o, h) {
 			w.violate("P5", "%s claims %s@%s, which nobody wrote", m.name(), h, o.Short())
 		}
-		for _, t := range w.oracle.between(o, m.claimed[o], h) {
+		for _, t := range w.oracle.between(o, m.claimed[o], upTo) {
 			t.lost = false
 			for _, op := range t.ops {
 				k := replica.RowKey{Table: op.Table, Key: op.Key}
-				if row := m.rows[k]; !holds(row, write{t, op}) {
+				if row := m.rows[k]; !holds(row, write{t, op}) && !w.branched(k) {
 					w.violate("claims", "%s claims %s and lacks its %s of %s: it has %s", m.name(), t.stamp, op.Kind, k, row)
 				}
 			}
@@ -140,7 +160,11 @@ func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, claimed crdt
 
 func with(c, d crdt.Coverage) crdt.Coverage {
 	c = c.Clone()
-	c.Add(d)
+	for o, h := range d {
+		if c[o] = h; h == 0 {
+			delete(c, o)
+		}
+	}
 	return c
 }
 
@@ -223,9 +247,15 @@ func (w *World) watch(m *machine) {
 func (w *World) lose() {
 	kept := crdt.Coverage{}
 	for _, m := range w.machines {
-		if !m.gone {
-			kept.Add(m.claimed)
+		if m.gone {
+			continue
 		}
+		claimed := m.claimed
+		if f := m.branch(); f != nil {
+			claimed = claimed.Clone()
+			claimed[m.writer] = min(claimed[m.writer], f.base) // what it has beyond is another branch
+		}
+		kept.Add(claimed)
 	}
 	for o, list := range w.oracle.byOrigin {
 		for _, t := range slices.Backward(list) {
@@ -259,6 +289,11 @@ func (w *World) agreed() bool {
 			}
 		}
 	}
+	for o := range w.forks { // of it all that anybody holds, on either branch
+		for _, m := range all {
+			want.Add(crdt.Coverage{o: m.claimed[o]})
+		}
+	}
 	return !slices.ContainsFunc(all, func(m *machine) bool {
 		return m.core == nil || !m.core.IsReady() || m.touched || !same(m.claimed, want)
 	})
@@ -268,6 +303,9 @@ func (w *World) agreed() bool {
 func (w *World) checkRows() {
 	keys := slices.SortedFunc(maps.Keys(w.oracle.byRow), replica.RowKey.Compare)
 	for _, k := range keys {
+		if !w.promised(k) {
+			continue
+		}
 		e := w.oracle.row(k, func(t *txn) bool { return !t.lost })
 		for _, m := range w.alive() {
 			if d := e.differs(m.rows[k]); d != "" {

@@ -29,9 +29,11 @@ type machine struct {
 	running bool
 	gone    bool // for ever
 	founder bool
-	copied  bool        // the medium is a copy or was set back: a new origin is due
-	writer  crdt.Origin // under which it writes
-	rotten  int         // damaged records on its medium
+	copied  bool          // the medium is a copy or was set back: a new origin is due
+	reissue bool          // a fork was found: a new origin is due, for all that was written under the former one
+	writer  crdt.Origin   // under which it writes
+	rotten  int           // damaged records on its medium
+	after   hlc.Timestamp // which own stamps must exceed
 	lives   uint64
 	columns int // of the tables, as this machine knows them
 	in      []replica.Input
@@ -50,15 +52,14 @@ type machine struct {
 	counted replica.Counters            // of them, those turned into marks
 
 	// With SQL only.
-	unseen   bool          // a program wrote, and the replica has not looked yet
-	replaced bool          // another database was put in the place of the machine's own
-	after    hlc.Timestamp // which own stamps must exceed
-	touched  bool          // a program wrote since the last capture
-	shape    shape         // of the tables at the last commit
-	added    []string      // columns since the last capture
-	lived    rowSet        // rows that programs left in a table in one of their transactions since the last capture that was committed
-	free     bool          // programs write what they like, so that nobody knows what they made anew
-	remade   rowSet        // rows that programs inserted, deleted or moved since then
+	unseen   bool     // a program wrote, and the replica has not looked yet
+	replaced bool     // another database was put in the place of the machine's own
+	touched  bool     // a program wrote since the last capture
+	shape    shape    // of the tables at the last commit
+	added    []string // columns since the last capture
+	lived    rowSet   // rows that programs left in a table in one of their transactions since the last capture that was committed
+	free     bool     // programs write what they like, so that nobody knows what they made anew
+	remade   rowSet   // rows that programs inserted, deleted or moved since then
 }
 
 // saved is a medium set aside, with what was committed on it.
@@ -68,6 +69,7 @@ type saved struct {
 	claimed crdt.Coverage
 	shape   shape
 	remade  rowSet
+	writer  crdt.Origin
 }
 
 // stamped is a local transaction with its stamp.
@@ -119,6 +121,9 @@ func (m *machine) start() {
 // load makes the core from what is durable, at a start and after every failure.
 func (m *machine) load() {
 	m.lives++
+	if f := m.branch(); f != nil && len(f.new) > 0 && !m.reissue {
+		f.blind = true
+	}
 	m.core, m.in, m.counted, m.pending = nil, nil, replica.Counters{}, false
 	err := m.open()
 	if err == nil {
@@ -145,7 +150,7 @@ func (m *machine) open() (err error) {
 		}
 	}
 	cfg := replica.Config{
-		NewOrigin: m.id16(1), NeedOrigin: m.copied, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache,
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, Forked: m.reissue, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache,
 		SessionSeed: m.lives << 32,
 	}
 	if m.founder {
@@ -216,7 +221,7 @@ func (m *machine) crash() {
 		return
 	}
 	m.w.trace("crash", m, "")
-	m.running, m.core, m.in = false, nil, nil
+	m.running, m.core, m.in, m.reissue = false, nil, nil, false
 	m.medium.Crash(rng(m.w.c.Seed, 0xc4a5, uint64(m.id), m.lives))
 	for _, e := range m.w.edgesOf(m) {
 		m.w.disconnect(e)
@@ -278,9 +283,7 @@ func (m *machine) process(in []replica.Input) {
 	case err == nil:
 		m.w.watch(m)
 	case errors.As(err, &fork):
-		m.w.mark("fork found")
-		m.copied = true
-		m.load()
+		m.w.foundFork(m, fork)
 	default:
 		m.failed(err)
 	}
@@ -298,7 +301,7 @@ func (m *machine) failed(err error) {
 	}
 	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
 		m.w.mark("damage found")
-		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil}, 1000, false)
+		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, crdt.Origin{}}, 1000, false)
 		return
 	}
 	if !errors.Is(err, ErrIO) && !errors.Is(err, ErrFull) {

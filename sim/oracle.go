@@ -42,13 +42,18 @@ func (o *oracle) add(s crdt.Stamp, ops []crdt.Op) error {
 	if n := len(list); n > 0 && list[n-1].stamp.Time >= s.Time {
 		return fmt.Errorf("P9 %s is stamped after %s of the same origin", s, list[n-1].stamp)
 	}
+	o.byOrigin[s.Origin] = append(list, o.note(s, ops))
+	return nil
+}
+
+// note takes in the operations of a transaction.
+func (o *oracle) note(s crdt.Stamp, ops []crdt.Op) *txn {
 	t := &txn{stamp: s, ops: ops}
-	o.byOrigin[s.Origin] = append(list, t)
 	for _, op := range ops {
 		k := replica.RowKey{Table: op.Table, Key: op.Key}
 		o.byRow[k] = append(o.byRow[k], write{t, op})
 	}
-	return nil
+	return t
 }
 
 // size is how many transactions were written.
@@ -61,6 +66,9 @@ func (o *oracle) size() (n int) {
 
 // between returns the transactions of an origin after one time and up to another.
 func (o *oracle) between(origin crdt.Origin, after, upTo hlc.Timestamp) []*txn {
+	if upTo <= after {
+		return nil
+	}
 	list := o.byOrigin[origin]
 	find := func(h hlc.Timestamp) int {
 		i, _ := slices.BinarySearchFunc(list, h+1, func(t *txn, h hlc.Timestamp) int {

@@ -88,7 +88,7 @@ const (
 // The actions of a plan. docs/SIMULATION.md has them with their meaning.
 var actionForms = map[string]form{
 	"write": formWrite, "column": formNone, "start": formNone, "leave": formNone,
-	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber,
+	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber, "setback": formNumber,
 	"cut": formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber,
 	"jump": formNumber, "drift": formNumber, "freeze": formNumber,
 	"break": formNumber, "fail": formNumber, "full": formNumber, "slow": formNumber, "rot": formNumber,
@@ -106,6 +106,7 @@ var faults = []fault{
 	{"backup", FaultsDisk, 1.5, false},
 	{"restore", FaultsDisk, 0.7, false},
 	{"clone", FaultsDisk, 0.4, false},
+	{"setback", FaultsDisk, 1, false},
 	{"leave", FaultsDisk, 0.2, false},
 	{"pause", FaultsDisk, 1, false},
 	{"cut", FaultsNet, 4, false},
@@ -411,6 +412,11 @@ func (p *planner) fault() {
 		p.act(do, a, 0, int64(p.NormFloat64()*math.Pow(10, 1+p.Float64()*6)))
 		if p.IntN(10) == 0 {
 			p.act(do, a, 0, (p.Int64N(3)-1)*10*365*86400e3)
+		}
+	case "setback":
+		p.act(do, a, 0, 1+p.Int64N(500))
+		if p.IntN(2) == 0 { // it writes before it meets anybody
+			p.act("isolate", a, 0, long)
 		}
 	case "drift":
 		p.act(do, a, 0, p.Int64N(201)-100) // thousandths

@@ -74,6 +74,7 @@ func (w *World) finish() {
 		return
 	}
 	w.checkRows()
+	w.checkForks()
 	w.quiet()
 	w.reopen()
 }

@@ -19,7 +19,7 @@ func Scenario(cfg Config) *Case {
 	p.c.Late, p.c.Actions, p.now = nil, nil, calm.Milliseconds()
 	p.rates()
 	for i, f := range faults {
-		if slices.Contains([]string{"column", "rot", "wipe", "backup", "restore", "clone", "leave", "garbage"}, f.do) {
+		if slices.Contains([]string{"column", "rot", "wipe", "backup", "restore", "clone", "setback", "leave", "garbage"}, f.do) {
 			p.total -= p.weights[i]
 			p.weights[i] = 0
 		}

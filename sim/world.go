@@ -34,8 +34,9 @@ type World struct {
 	log      io.Writer // nil: no log
 	fault    *Violation
 	healed   bool
-	forked   bool // a copy ran beside its original, so that peers may refuse each other
+	forked   bool // a machine was set back without a sign, so that peers may refuse each other
 	damaged  bool // some messages arrive damaged, so that links may be refused
+	forks    map[crdt.Origin]*fork
 	recorded map[Message]Fate
 }
 
@@ -63,7 +64,7 @@ func (v *Violation) Error() string {
 
 // NewWorld sets up the machines of a case.
 func NewWorld(c *Case, opt Options) *World {
-	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, digest: xxhash.New(), log: opt.Log}
+	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, forks: map[crdt.Origin]*fork{}, digest: xxhash.New(), log: opt.Log}
 	medium := opt.medium(c)
 	w.damaged = c.Rates.Cut > 0 || slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Do == "garbage" })
 	for _, f := range c.Fates {
@@ -303,26 +304,28 @@ func (w *World) actMachine(m *machine, a Action) {
 		m.medium.Set(Trouble{Full: true})
 		w.after(a.N, func() { m.medium.Set(Trouble{}) })
 	case "backup":
-		if m.core != nil && m.core.IsReady() && m.rotten == 0 {
+		if m.core != nil && m.core.IsReady() && m.rotten == 0 && m.branch() == nil {
 			m.backup = m.save()
 		}
 	case "restore":
-		if m.backup != nil {
+		if m.backup != nil && m.branch() == nil {
 			w.mark("restored a backup")
 			b := m.backup
-			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade}, a.N, true)
+			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade, b.writer}, a.N, true)
 		}
 	case "wipe":
-		if w.othersReady(m) {
+		if w.othersReady(m) && m.branch() == nil {
 			w.mark("wiped")
-			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil}, a.N, false)
+			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, crdt.Origin{}}, a.N, false)
 		}
+	case "setback":
+		w.actSetBack(m, a)
 	case "rot":
 		w.actRot(m, a)
 	case "clone":
 		w.actClone(m, a)
 	case "leave":
-		if m.gone = len(w.alive()) > 2; !m.gone {
+		if m.gone = len(w.alive()) > 2 && m.branch() == nil; !m.gone {
 			return
 		}
 		if m.gone = w.othersReady(m) && w.connected(); m.gone {
@@ -335,7 +338,7 @@ func (w *World) actMachine(m *machine, a Action) {
 // actClone puts a copy of one machine's database on another.
 func (w *World) actClone(m *machine, a Action) {
 	to := w.machines[a.B]
-	if m.core == nil || !m.core.IsReady() || m.rotten > 0 || to.gone || !w.othersReady(to) {
+	if m.core == nil || !m.core.IsReady() || m.rotten > 0 || m.branch() != nil || to.gone || to.branch() != nil || !w.othersReady(to) {
 		return
 	}
 	w.mark("cloned")
@@ -351,7 +354,7 @@ func (w *World) actRot(m *machine, a Action) {
 			others.Add(o.claimed)
 		}
 	}
-	if ok && len(m.claimed) > 0 && others.Includes(m.claimed) && d.Rot(a.N) {
+	if ok && len(m.claimed) > 0 && m.branch() == nil && others.Includes(m.claimed) && d.Rot(a.N) {
 		m.rotten++
 		w.mark("record damaged")
 	}
@@ -367,7 +370,7 @@ func newMediumLike(m Medium) Medium {
 
 // save sets aside what the machine has committed.
 func (m *machine) save() *saved {
-	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade)}
+	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade), m.writer}
 }
 
 // othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without

@@ -220,10 +220,28 @@ func (m *medium) tokens() (now, before int64) {
 // Replace puts this database where another was, into the same file. Where the fence still accepts the token of the copy, which
 // it does for seconds, nobody could tell: then the copy lies elsewhere, without a fence.
 func (m *medium) Replace(old sim.Medium) {
-	o := old.(*medium)
-	if now, before := o.tokens(); m.token == now || m.token == before {
-		return
+	if o := old.(*medium); !m.accepted(o) {
+		m.move(o)
 	}
+}
+
+// SetBack puts this database where another was, if the fence there accepts it.
+func (m *medium) SetBack(old sim.Medium) bool {
+	o := old.(*medium)
+	if m.token == 0 || !m.accepted(o) {
+		return false
+	}
+	m.move(o)
+	return true
+}
+
+// accepted reports whether the fence of a database takes this one for it.
+func (m *medium) accepted(o *medium) bool {
+	now, before := o.tokens()
+	return m.token == now || m.token == before
+}
+
+func (m *medium) move(o *medium) {
 	files, err := m.files()
 	o.close()
 	m.close()
