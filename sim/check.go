@@ -60,7 +60,7 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 func (w *World) shows(m *machine, b replica.Batch) {
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
-		if w.branched(k) {
+		if w.branched(k) || w.lied(k) {
 			continue
 		}
 		e := w.oracle.row(k, func(t *txn) bool { return m.claimed.Covers(t.stamp) })
@@ -99,18 +99,21 @@ func (w *World) claims(m *machine, heads crdt.Coverage) {
 		if h < m.claimed[o] {
 			w.violate("P8", "%s: its head of %s went back", m.name(), o.Short())
 		}
+		if w.doubtful(o) && !m.liar {
+			w.mark("lie believed")
+		}
 		upTo := h
 		if f := w.forks[o]; f != nil {
 			w.claimsForked(m, f, o, h)
 			upTo = min(h, f.base)
-		} else if !w.oracle.written(o, h) {
+		} else if !w.oracle.written(o, h) && !w.doubtful(o) {
 			w.violate("P5", "%s claims %s@%s, which nobody wrote", m.name(), h, o.Short())
 		}
 		for _, t := range w.oracle.between(o, m.claimed[o], upTo) {
 			t.lost = false
 			for _, op := range t.ops {
 				k := replica.RowKey{Table: op.Table, Key: op.Key}
-				if row := m.rows[k]; !holds(row, write{t, op}) && !w.branched(k) {
+				if row := m.rows[k]; !holds(row, write{t, op}) && !w.branched(k) && !w.lied(k) {
 					w.violate("claims", "%s claims %s and lacks its %s of %s: it has %s", m.name(), t.stamp, op.Kind, k, row)
 				}
 			}
@@ -124,7 +127,7 @@ func (w *World) wholeOrAbsent(m *machine, b replica.Batch) {
 	var buf [8]crdt.Stamp
 	for _, c := range b.Rows {
 		for _, s := range c.New.Stamps(buf[:0]) {
-			if !m.claimed.Covers(s) {
+			if !m.claimed.Covers(s) && !w.doubtful(s.Origin) {
 				w.violate("P6", "%s shows a part of transaction %s in %s %s without the rest", m.name(), s, c.Schema.Table, c.Key)
 			}
 		}
@@ -283,15 +286,17 @@ func (w *World) agreed() bool {
 	want := crdt.Coverage{}
 	for o, list := range w.oracle.byOrigin {
 		for _, t := range slices.Backward(list) {
-			if !t.lost {
+			if !t.lost && !w.doubtful(o) {
 				want[o] = t.stamp.Time
 				break
 			}
 		}
 	}
-	for o := range w.forks { // of it all that anybody holds, on either branch
-		for _, m := range all {
-			want.Add(crdt.Coverage{o: m.claimed[o]})
+	for _, m := range all { // of these all that anybody claims
+		for o, h := range m.claimed {
+			if w.forks[o] != nil || w.doubtful(o) {
+				want[o] = max(want[o], h)
+			}
 		}
 	}
 	return !slices.ContainsFunc(all, func(m *machine) bool {
@@ -303,8 +308,11 @@ func (w *World) agreed() bool {
 func (w *World) checkRows() {
 	keys := slices.SortedFunc(maps.Keys(w.oracle.byRow), replica.RowKey.Compare)
 	for _, k := range keys {
-		if !w.promised(k) {
+		if !w.promised(k) || w.lied(k) {
 			continue
+		}
+		if w.c.Liar > 0 {
+			w.mark("row beside lies")
 		}
 		e := w.oracle.row(k, func(t *txn) bool { return !t.lost })
 		for _, m := range w.alive() {
@@ -315,7 +323,7 @@ func (w *World) checkRows() {
 	}
 	for _, m := range w.alive() {
 		for k, row := range m.rows {
-			if len(w.oracle.byRow[k]) == 0 && row.Alive() {
+			if len(w.oracle.byRow[k]) == 0 && row.Alive() && !w.lied(k) {
 				w.violate("P1", "%s: row %s was written by nobody: %s", m.name(), k, row)
 			}
 		}

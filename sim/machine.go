@@ -29,6 +29,7 @@ type machine struct {
 	running bool
 	gone    bool // for ever
 	founder bool
+	liar    bool
 	copied  bool          // the medium is a copy or was set back: a new origin is due
 	reissue bool          // a fork was found: a new origin is due, for all that was written under the former one
 	writer  crdt.Origin   // under which it writes
@@ -120,6 +121,7 @@ func (m *machine) start() {
 
 // load makes the core from what is durable, at a start and after every failure.
 func (m *machine) load() {
+	defer m.act()()
 	m.lives++
 	if f := m.branch(); f != nil && len(f.new) > 0 && !m.reissue {
 		f.blind = true
@@ -188,6 +190,9 @@ func (m *machine) open() (err error) {
 	}
 	m.w.found(m, rows, st.Coverage)
 	m.writer = m.core.Origin()
+	if m.liar {
+		m.w.lies.origins[m.writer] = true
+	}
 	if s := m.sql(); s != nil && m.core.IsReady() && !st.Ready {
 		return s.Track()
 	}
@@ -258,6 +263,13 @@ func (m *machine) schedule(at int64) {
 	})
 }
 
+// act notes that this machine's replica runs, until the function that it returns is called.
+func (m *machine) act() (done func()) {
+	before := m.w.acting
+	m.w.acting = m
+	return func() { m.w.acting = before }
+}
+
 // run is one round.
 func (m *machine) run() {
 	in := m.in
@@ -269,6 +281,7 @@ func (m *machine) run() {
 }
 
 func (m *machine) process(in []replica.Input) {
+	defer m.act()()
 	defer func() {
 		if r := recover(); r != nil {
 			m.w.violate("P17", "%s panics: %v", m.name(), r)
@@ -282,6 +295,9 @@ func (m *machine) process(in []replica.Input) {
 	switch {
 	case err == nil:
 		m.w.watch(m)
+		if m.w.c.Liar > 0 && m.w.stats.Events%32 == 0 {
+			m.w.checkBounds(m)
+		}
 	case errors.As(err, &fork):
 		m.w.foundFork(m, fork)
 	default:
@@ -319,6 +335,9 @@ func (m *machine) failed(err error) {
 
 // write makes a local transaction, as programs on the machine would.
 func (m *machine) write(groups [][]Op) {
+	if m.liar {
+		return // what it writes are lies
+	}
 	if m.sql() != nil {
 		m.writeSQL(groups)
 		return

@@ -13,8 +13,8 @@ type Marks map[string]int
 // Wanted are the states that a soak of the whole swarm must come by.
 var Wanted = []string{
 	"block ahead of the clock held back", "block out of order held back", "clock drift", "clock freeze", "clock jump", "cloned",
-	"damage found", "damaged frame refused", "first copy broken off", "link refused", "message doubled", "message lost", "queue overflow", "record damaged", "restored a backup",
-	"session broken", "session resumed at the same server", "session resumed elsewhere", "session served in several passes",
+	"damage found", "damaged frame refused", "first copy broken off", "fork found", "lie believed", "link refused", "message doubled", "message lost", "queue overflow", "record damaged", "restored a backup",
+	"session broken", "session resumed at the same server", "session resumed elsewhere", "session served in several passes", "set back without a sign",
 	"stopped in a commit", "store failed", "stream replayed", "transaction announced", "unknown commit was kept", "unknown commit was lost", "wiped",
 }
 

@@ -94,6 +94,7 @@ func (w *World) reopen() {
 func (w *World) heal() {
 	w.trace("heal", nil, "")
 	w.healed = true
+	w.expel()
 	for _, m := range w.alive() {
 		m.medium.Set(Trouble{})
 		m.busy, m.slowEnd = 0, 0

@@ -71,7 +71,7 @@ func (m *machine) branch() *fork {
 // actSetBack puts a machine back to its last backup, where nothing that lies beside the database would tell.
 func (w *World) actSetBack(m *machine, a Action) {
 	b := m.backup
-	if b == nil || b.writer != m.writer || m.copied || w.forks[m.writer] != nil || m.branch() != nil {
+	if b == nil || b.writer != m.writer || m.copied || w.c.Liar > 0 || w.forks[m.writer] != nil || m.branch() != nil {
 		return
 	}
 	m.crash()
@@ -124,7 +124,7 @@ func (w *World) claimsForked(m *machine, f *fork, o crdt.Origin, h hlc.Timestamp
 // foundFork loads a machine anew that has found out that it was set back.
 func (w *World) foundFork(m *machine, e *replica.ForkError) {
 	w.mark("fork found")
-	if f := w.forks[e.Origin]; f == nil || f.m != m {
+	if f := w.forks[e.Origin]; (f == nil || f.m != m) && !w.doubtful(e.Origin) {
 		w.violate("P22", "%s takes itself for set back, and is not: %v", m.name(), e)
 		return
 	}

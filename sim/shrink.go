@@ -141,6 +141,10 @@ func (c *Case) remove(n int) {
 		return i
 	}
 	c.Replicas--
+	if c.Liar == n {
+		c.Liar = 0
+	}
+	c.Liar = number(c.Liar)
 	c.Late = slices.DeleteFunc(slices.Clone(c.Late), func(i int) bool { return i == n })
 	for i := range c.Late {
 		c.Late[i] = number(c.Late[i])

@@ -37,6 +37,8 @@ type World struct {
 	forked   bool // a machine was set back without a sign, so that peers may refuse each other
 	damaged  bool // some messages arrive damaged, so that links may be refused
 	forks    map[crdt.Origin]*fork
+	lies     lies
+	acting   *machine // whose replica runs just now
 	recorded map[Message]Fate
 }
 
@@ -64,15 +66,17 @@ func (v *Violation) Error() string {
 
 // NewWorld sets up the machines of a case.
 func NewWorld(c *Case, opt Options) *World {
-	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, forks: map[crdt.Origin]*fork{}, digest: xxhash.New(), log: opt.Log}
+	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, forks: map[crdt.Origin]*fork{},
+		lies: lies{map[replica.RowKey]bool{}, map[crdt.Origin]bool{}, map[*machine]string{}}, digest: xxhash.New(), log: opt.Log}
 	medium := opt.medium(c)
+	w.forked = c.Liar > 0 // who was told different things may refuse each other
 	w.damaged = c.Rates.Cut > 0 || slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Do == "garbage" })
 	for _, f := range c.Fates {
 		w.damaged = w.damaged || f.Cut
 	}
 	for i := range c.Replicas {
 		m := &machine{
-			w: w, id: i, medium: medium(), edges: map[replica.LinkID]*edge{}, founder: i == 0, columns: firstColumns,
+			w: w, id: i, liar: c.Liar == i && i > 0, medium: medium(), edges: map[replica.LinkID]*edge{}, founder: i == 0, columns: firstColumns,
 			clock: wallClock{since: epoch}, rows: map[replica.RowKey]crdt.Row{}, claimed: crdt.Coverage{},
 		}
 		w.machines = append(w.machines, m)
@@ -160,6 +164,9 @@ func (w *World) fate(m Message) Fate {
 
 // violate notes the first broken promise, which ends the run.
 func (w *World) violate(promise, format string, args ...any) {
+	if a := w.acting; a != nil && a.liar && promise != "P17" && promise != "harness" {
+		return // it may believe its own lies when they come back to it
+	}
 	if w.fault == nil {
 		w.fault = &Violation{promise, fmt.Sprintf(format, args...), w.stats.Events, w.now - epoch}
 		w.trace("VIOLATION", nil, w.fault.Error())
@@ -210,7 +217,7 @@ func (w *World) act(a Action) {
 		m.start()
 	case "jump", "drift", "freeze":
 		w.actClock(m, a)
-	case "cut", "isolate", "deafen", "clog", "replay", "garbage":
+	case "cut", "isolate", "deafen", "clog", "replay", "garbage", "lie":
 		w.actNet(m, a)
 	default:
 		w.actMachine(m, a)
@@ -259,6 +266,8 @@ func (w *World) actNet(m *machine, a Action) {
 		}
 	case "garbage":
 		w.garbage(e, i, a.N)
+	case "lie":
+		w.lie(e, i, a.N)
 	}
 }
 
