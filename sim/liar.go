@@ -221,7 +221,11 @@ const (
 func (l *liar) arm(how string) func() { return func() { l.w.lies.next[l.to] = how } }
 
 func encode(v any) []byte {
-	b, err := cbor.Marshal(v)
+	mode, err := cbor.CoreDetEncOptions().EncMode() // a map has no order of its own
+	if err != nil {
+		panic(err)
+	}
+	b, err := mode.Marshal(v)
 	if err != nil {
 		panic(err) // made here
 	}

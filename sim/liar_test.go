@@ -43,5 +43,7 @@ func TestLiars(t *testing.T) {
 		t.Errorf("of only %d rows the truth was known", n)
 	}
 	list := strings.Split(marks.String(), "\n")
-	t.Log("\n" + strings.Join(slices.DeleteFunc(list, func(s string) bool { return !strings.Contains(s, "lie") && !strings.Contains(s, "fork") && !strings.Contains(s, "beside") }), "\n"))
+	t.Log("\n" + strings.Join(slices.DeleteFunc(list, func(s string) bool {
+		return !strings.Contains(s, "lie") && !strings.Contains(s, "fork") && !strings.Contains(s, "beside")
+	}), "\n"))
 }

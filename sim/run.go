@@ -23,6 +23,9 @@ type Options struct {
 	Traces func(machine int) io.Writer // where the replica of each machine is recorded; nil: nowhere
 	Mask   *[32]byte                   // the key by which keys and values in these recordings are masked; nil: they are not
 	Record bool                        // list in the case of the result the fate of every message
+
+	unjudged bool // end with the faults
+	most     int  // events, then the run ends without a verdict; 0: no bound
 }
 
 // RunSeed plans a seed and runs it. Not for SQL.
@@ -52,7 +55,10 @@ func Run(c *Case, opt Options) Result {
 		w.recorded = map[Message]Fate{}
 	}
 	w.run(epoch + c.End)
-	w.finish()
+	if !opt.unjudged {
+		w.finish()
+	}
+	w.discard()
 	w.stats.Virtual = w.now - epoch
 	r := Result{Case: c, Err: w.fault, Stats: w.stats, Marks: w.marks, Trace: w.digest.Sum64()}
 	if opt.Record {
@@ -63,21 +69,32 @@ func Run(c *Case, opt Options) Result {
 	return r
 }
 
+// discard gives back what the media of the world hold.
+func (w *World) discard() {
+	for _, m := range w.machines {
+		media := []Medium{m.medium}
+		if m.backup != nil {
+			media = append(media, m.backup.medium)
+		}
+		for _, x := range media {
+			if d, ok := x.(interface{ Discard() }); ok {
+				d.Discard()
+			}
+		}
+	}
+}
+
 // finish heals everything and judges.
 func (w *World) finish() {
-	if w.fault != nil {
-		return
+	for _, judge := range []func(){w.heal, w.converge, w.checkRows, w.checkForks, w.quiet, w.reopen} {
+		if w.fault == nil && !w.spent() {
+			judge()
+		}
 	}
-	w.heal()
-	w.converge()
-	if w.fault != nil {
-		return
-	}
-	w.checkRows()
-	w.checkForks()
-	w.quiet()
-	w.reopen()
 }
+
+// spent reports whether the run has had all the events that it may have.
+func (w *World) spent() bool { return w.most > 0 && w.stats.Events >= w.most }
 
 // reopen turns every machine off and on, and compares what it finds with what it had committed.
 func (w *World) reopen() {
@@ -138,7 +155,7 @@ func (w *World) healNetwork() {
 func (w *World) converge() {
 	began := w.now
 	limit := int64(roundsToConverge*(w.diameter()+1)) * roundLength.Milliseconds()
-	for w.fault == nil && !w.agreed() {
+	for w.fault == nil && !w.agreed() && !w.spent() {
 		if w.now-began > limit {
 			w.violate("P2", "no liveness: after %s %s", time.Duration(limit)*time.Millisecond, w.laggards())
 			return
@@ -205,6 +222,9 @@ func (w *World) quiet() {
 	w.run(w.now + 2*roundLength.Milliseconds()) // what is on its way arrives
 	frames, commits := w.stats.Frames, w.stats.Commits
 	w.run(w.now + quietFor.Milliseconds())
+	if w.spent() {
+		return
+	}
 	if n := w.stats.Commits - commits; n > 0 {
 		w.violate("P2", "%d commits after all agreed", n)
 	}

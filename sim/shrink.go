@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -20,14 +21,22 @@ func Shrink(c *Case, opt Options, more func() bool) *Case {
 		return c
 	}
 	s := &shrinker{opt: opt, promise: r.Err.Promise, best: c, more: more}
+	s.opt.most = 2 * r.Stats.Events
+	if early := r.Err.At < c.End; early { // nobody needs what comes later
+		s.opt.unjudged = true
+		r.Case.End = r.Err.At + 1
+		r.Case.Actions = slices.DeleteFunc(slices.Clone(r.Case.Actions), func(a Action) bool { return a.At > r.Err.At })
+	}
 	if !s.try(r.Case) {
 		return c
 	}
+	s.boldly(r.Err)
 	for before := -1; before != s.size(); {
 		before = s.size()
+		s.machines()
+		s.kinds()
 		s.actions()
 		s.fates()
-		s.machines()
 		s.operations()
 		s.plain()
 	}
@@ -39,6 +48,55 @@ type shrinker struct {
 	promise string
 	best    *Case
 	more    func() bool
+}
+
+// boldly tries what leaves out most at once. A run of a large case is long, above all with databases, and a small one short.
+func (s *shrinker) boldly(v *Violation) {
+	s.try(s.changed(func(c *Case) { c.Disk, c.SQL = false, false }))
+	var where int
+	if _, err := fmt.Sscanf(v.Text, "m%d", &where); err != nil || where >= s.best.Replicas {
+		where = 0
+	}
+	pair := func(c *Case) {
+		for n := c.Replicas - 1; n > 0; n-- {
+			if n != where {
+				c.remove(n)
+			}
+		}
+		if c.Replicas == 2 {
+			c.Links = [][2]int{{0, 1}}
+		}
+	}
+	plain := func(c *Case) { c.Fates = nil }
+	calm := func(c *Case) {
+		c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do != "write" })
+	}
+	for _, some := range [][]func(*Case){{pair, plain, calm}, {pair, plain}, {plain, calm}, {pair}, {plain}, {calm}} {
+		if s.try(s.changed(func(c *Case) {
+			for _, f := range some {
+				f(c)
+			}
+		})) && len(some) > 1 {
+			break
+		}
+	}
+	for half := len(s.best.Actions) / 2; half > 0; half /= 2 { // what came first may not matter
+		s.try(s.changed(func(c *Case) { c.Actions = slices.Clone(c.Actions[half:]) }))
+		half = min(half, len(s.best.Actions))
+	}
+}
+
+// kinds leaves out all actions of a kind.
+func (s *shrinker) kinds() {
+	kinds := map[string]bool{}
+	for _, a := range s.best.Actions {
+		kinds[a.Do] = true
+	}
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		s.try(s.changed(func(c *Case) {
+			c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do == k })
+		}))
+	}
 }
 
 func (s *shrinker) size() int {

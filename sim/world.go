@@ -38,6 +38,7 @@ type World struct {
 	damaged  bool // some messages arrive damaged, so that links may be refused
 	forks    map[crdt.Origin]*fork
 	lies     lies
+	most     int      // events; 0: no bound
 	acting   *machine // whose replica runs just now
 	recorded map[Message]Fate
 }
@@ -66,7 +67,7 @@ func (v *Violation) Error() string {
 
 // NewWorld sets up the machines of a case.
 func NewWorld(c *Case, opt Options) *World {
-	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, forks: map[crdt.Origin]*fork{},
+	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, most: opt.most, forks: map[crdt.Origin]*fork{},
 		lies: lies{map[replica.RowKey]bool{}, map[crdt.Origin]bool{}, map[*machine]string{}}, digest: xxhash.New(), log: opt.Log}
 	medium := opt.medium(c)
 	w.forked = c.Liar > 0 // who was told different things may refuse each other
@@ -121,7 +122,7 @@ func (w *World) step() {
 
 // run lets the world go on until a moment, or a violation.
 func (w *World) run(until int64) {
-	for len(w.events.heap) > 0 && w.events.heap[0].at <= until && w.fault == nil {
+	for len(w.events.heap) > 0 && w.events.heap[0].at <= until && w.fault == nil && !w.spent() {
 		w.step()
 	}
 	if w.fault == nil {

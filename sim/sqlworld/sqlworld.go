@@ -140,6 +140,13 @@ func (m *medium) kill() error {
 	return m.put(before)
 }
 
+// Discard closes the database and removes it.
+func (m *medium) Discard() {
+	m.close()
+	_ = m.put(nil)
+	_ = os.RemoveAll(sqlbridge.Dir(m.path))
+}
+
 func (m *medium) close() {
 	if m.bridge != nil {
 		_ = m.bridge.Close()
