@@ -13,8 +13,8 @@ func setBacks(c *Case) {
 		m, at := g.IntN(c.Replicas), g.Int64N(c.End)
 		back := at + 1 + g.Int64N(c.End-at+1)
 		c.Actions = append(c.Actions, Action{At: at, Do: "backup", A: m}, Action{At: back, Do: "setback", A: m, N: 1 + g.Int64N(500)})
-		if g.IntN(2) == 0 {
-			c.Actions = append(c.Actions, Action{At: back, Do: "isolate", A: m, N: g.Int64N(c.End / 4)}) // it writes before it meets anybody
+		if g.IntN(4) > 0 {
+			c.Actions = append(c.Actions, Action{At: back, Do: "isolate", A: m, N: g.Int64N(c.End)}) // it writes before it meets anybody
 		}
 	}
 	slices.SortStableFunc(c.Actions, func(a, b Action) int { return cmp.Compare(a.At, b.At) })
