@@ -87,6 +87,11 @@ func (w *World) wrote(m *machine, b replica.Batch, own []stamped) {
 			w.violate("P9", "%s: its transaction %s is not after what it had seen: %s", m.name(), s, m.claimed)
 		}
 	}
+	for _, t := range own {
+		if x := w.oracle.at(m.writer, t.at); x != nil {
+			x.whole = own[len(own)-1].at
+		}
+	}
 }
 
 // claims checks that what a machine newly claims is there: claimed implies state dominates.
@@ -108,6 +113,9 @@ func (w *World) claims(m *machine, heads crdt.Coverage) {
 			upTo = min(h, f.base)
 		} else if !w.oracle.written(o, h) && !w.doubtful(o) {
 			w.violate("P5", "%s claims %s@%s, which nobody wrote", m.name(), h, o.Short())
+		}
+		if t := w.oracle.at(o, h); t != nil && t.whole != h && w.forks[o] == nil && !w.doubtful(o) {
+			w.violate("P6", "%s claims %s of a drain that ends with %s, and not the rest", m.name(), t.stamp, t.whole)
 		}
 		for _, t := range w.oracle.between(o, m.claimed[o], upTo) {
 			t.lost = false

@@ -17,7 +17,8 @@ import (
 type txn struct {
 	stamp crdt.Stamp
 	ops   []crdt.Op
-	lost  bool // no durable copy of it was left, by a fault that may lose: nobody owes it any more
+	whole hlc.Timestamp // of the last transaction of its drain, which is one unit
+	lost  bool          // no durable copy of it was left, by a fault that may lose: nobody owes it any more
 }
 
 // write is one operation on one row.
@@ -48,7 +49,7 @@ func (o *oracle) add(s crdt.Stamp, ops []crdt.Op) error {
 
 // note takes in the operations of a transaction.
 func (o *oracle) note(s crdt.Stamp, ops []crdt.Op) *txn {
-	t := &txn{stamp: s, ops: ops}
+	t := &txn{stamp: s, ops: ops, whole: s.Time}
 	for _, op := range ops {
 		k := replica.RowKey{Table: op.Table, Key: op.Key}
 		o.byRow[k] = append(o.byRow[k], write{t, op})
@@ -86,9 +87,14 @@ func (o *oracle) between(origin crdt.Origin, after, upTo hlc.Timestamp) []*txn {
 }
 
 // written reports whether a head is a transaction that was written.
-func (o *oracle) written(origin crdt.Origin, h hlc.Timestamp) bool {
-	list := o.between(origin, h-1, h)
-	return len(list) == 1
+func (o *oracle) written(origin crdt.Origin, h hlc.Timestamp) bool { return o.at(origin, h) != nil }
+
+// at returns the transaction of an origin at a time, nil where there is none.
+func (o *oracle) at(origin crdt.Origin, h hlc.Timestamp) *txn {
+	if list := o.between(origin, h-1, h); len(list) == 1 {
+		return list[0]
+	}
+	return nil
 }
 
 // births and ends say what an operation does to the life of its row.
