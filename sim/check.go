@@ -40,6 +40,9 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 			w.reissued(m, o)
 		}
 	}
+	if len(b.Rows) > 0 && !m.core.IsReady() {
+		w.violate("P23", "%s shows rows before it holds its first copy", m.name())
+	}
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		w.hash([]byte(c.Key.Encoded()))

@@ -53,6 +53,7 @@ type shrinker struct {
 // boldly tries what leaves out most at once. A run of a large case is long, above all with databases, and a small one short.
 func (s *shrinker) boldly(v *Violation) {
 	s.try(s.changed(func(c *Case) { c.Disk, c.SQL = false, false }))
+	s.windows()
 	var where int
 	if _, err := fmt.Sscanf(v.Text, "m%d", &where); err != nil || where >= s.best.Replicas {
 		where = 0
@@ -80,9 +81,18 @@ func (s *shrinker) boldly(v *Violation) {
 			break
 		}
 	}
-	for half := len(s.best.Actions) / 2; half > 0; half /= 2 { // what came first may not matter
-		s.try(s.changed(func(c *Case) { c.Actions = slices.Clone(c.Actions[half:]) }))
-		half = min(half, len(s.best.Actions))
+}
+
+// windows tries a few actions that follow each other, without any other and without fates: first short parts, the last of them first.
+// What breaks a promise is often close together, and all parts of one length take about as long as one run of the whole.
+func (s *shrinker) windows() {
+	all := s.best.Actions
+	for size := max(len(all)/16, 8); size < len(all); size *= 2 {
+		for end := len(all); end > size/2; end -= size / 2 {
+			if s.try(s.changed(func(c *Case) { c.Actions, c.Fates = all[max(end-size, 0):end], nil })) {
+				return
+			}
+		}
 	}
 }
 

@@ -75,6 +75,9 @@ type medium struct {
 	bridge *sqlbridge.Bridge
 	opened sqlbridge.Opened
 	token  int64 // of a copy: the token in the fence of its original
+
+	forms   map[string]*form // of the users' tables ...
+	version any              // ... at this version of the schema
 	sim.Trouble
 }
 
@@ -155,7 +158,7 @@ func (m *medium) close() {
 	if m.users != nil {
 		_ = m.users.Close()
 	}
-	m.bridge, m.peer, m.users = nil, nil, nil
+	m.bridge, m.peer, m.users, m.forms = nil, nil, nil, nil
 }
 
 // suffixes are those of the files that make up a database.
