@@ -107,7 +107,7 @@ var faults = []fault{
 	{"backup", FaultsDisk, 1.5, false},
 	{"restore", FaultsDisk, 0.7, false},
 	{"clone", FaultsDisk, 0.4, false},
-	{"setback", FaultsDisk, 1, false},
+	{"setback", FaultsDisk, 1.5, false},
 	{"leave", FaultsDisk, 0.2, false},
 	{"pause", FaultsDisk, 1, false},
 	{"cut", FaultsNet, 4, false},
@@ -433,9 +433,11 @@ func (p *planner) fault() {
 			p.act(do, a, 0, (p.Int64N(3)-1)*10*365*86400e3)
 		}
 	case "setback":
-		p.act(do, a, 0, 1+p.Int64N(500))
-		if p.IntN(2) == 0 { // it writes before it meets anybody
-			p.act("isolate", a, 0, long)
+		p.act("backup", a, 0, 0)
+		at := p.now + long
+		p.c.Actions = append(p.c.Actions, Action{At: at, Do: do, A: a, N: 1 + p.Int64N(500)})
+		if p.IntN(4) > 0 { // it writes before it meets anybody
+			p.c.Actions = append(p.c.Actions, Action{At: at, Do: "isolate", A: a, N: long})
 		}
 	case "drift":
 		p.act(do, a, 0, p.Int64N(201)-100) // thousandths
