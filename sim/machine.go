@@ -288,18 +288,22 @@ func (m *machine) process(in []replica.Input) {
 		}
 	}()
 	capture := m.unseen
+	fork := m.toldOfFork(in)
 	err := m.tape.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
 	m.unseen = m.unseen && !capture
 	m.w.trace("run", m, "")
-	var fork *replica.ForkError
+	var found *replica.ForkError
 	switch {
 	case err == nil:
+		if fork != nil {
+			m.w.violate("P22", "%s was told of a transaction of its own that it forgot, and goes on", m.name())
+		}
 		m.w.watch(m)
 		if m.w.c.Liar > 0 && m.w.stats.Events%32 == 0 {
 			m.w.checkBounds(m)
 		}
-	case errors.As(err, &fork):
-		m.w.foundFork(m, fork)
+	case errors.As(err, &found):
+		m.w.foundFork(m, found)
 	default:
 		m.failed(err)
 	}

@@ -1,8 +1,11 @@
 package sim
 
 import (
+	"bytes"
 	"maps"
 	"slices"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -179,6 +182,30 @@ func opsOf(k replica.RowKey, row crdt.Row, o crdt.Origin) map[hlc.Timestamp]crdt
 		out[s.Time] = op
 	}
 	return out
+}
+
+// toldOfFork returns the fork of the machine where a HELLO names a transaction that it forgot.
+func (m *machine) toldOfFork(in []replica.Input) *fork {
+	f := m.branch()
+	if f == nil || f.blind {
+		return nil
+	}
+	for _, i := range in {
+		if i.Frame == nil || i.Frame.Type != replica.FrameHello || i.Frame.Zstd || m.edges[i.From] == nil {
+			continue
+		}
+		var hello struct {
+			Heads []byte `cbor:"6,keyasint"`
+		}
+		if err := cbor.Unmarshal(i.Frame.Body, &hello); err != nil {
+			continue // garbage
+		}
+		is := func(t *txn) bool { return bytes.Contains(hello.Heads, vector(crdt.Coverage{m.writer: t.stamp.Time})) }
+		if slices.ContainsFunc(f.old, is) && !slices.ContainsFunc(f.new, is) {
+			return f
+		}
+	}
+	return nil
 }
 
 // checkForks requires that each set-back that can be found out was found out.
