@@ -56,6 +56,18 @@ var bugs = []bug{
 	{"a database that lacks its fence is trusted", "sqlbridge/fence.go", "	case len(origin) == 0:", "	case len(origin) == 0 || f.Token == 0:", false},
 	{"a new column is not shown", "sqlbridge/catalog.go", "		b.reshow[s.name] = true\n	}\n	if s.state", "	}\n	if s.state", false},
 	{"what was read ahead is trusted though it was written since", "sqlbridge/prepare.go", "		delete(r.ahead.rows, h.row()) // written again since\n", "		_ = h\n", false},
+	{"two transactions get one time", "hlc/hlc.go", "c.last = max(FromMillis(wallMillis), c.last+1)", "c.last = max(FromMillis(wallMillis), c.last)", false},
+	{"a lost chunk is not missed", "replica/pull.go", "	if c.Seq != next || c.Run != p.run {", "	if c.Seq < next || c.Run != p.run {", false},
+	{"DONE may overtake its chunks", "replica/pull.go", "d.Seq != n || n > 0", "n > 0", false},
+	{"what the server held is not kept up", "replica/pull.go", "	p.seen.Add(seen)\n", "	_ = seen\n", false},
+	{"blocks are taken before the first copy", "replica/push.go", "	case !r.ready:\n		// The first copy comes whole, by a session; nothing is shown or claimed before.\n", "", false},
+	{"the cache keeps rows as they were", "replica/rows.go", "s.cache.Add(k, s.changed[k].new)", "s.cache.Add(k, s.changed[k].old)", false},
+	{"the clock begins anew at every start", "replica/replica.go", "r.clock.Update(max(r.coverage.Max(), cfg.After))", "r.clock.Update(cfg.After)", false},
+	{"drains are pushed block by block", "replica/write.go", "			blocks[i].announce = true", "			blocks[i].announce = false", false},
+	{"a fork is not noticed", "replica/fork.go", "return t > w.from && !found", "return false && !found", false},
+	{"what a fork forgot is not fetched", "replica/fork.go", "	delete(r.coverage, old)\n", "", false},
+	{"blocks of any number of origins are held back", "replica/push.go", "if len(r.held) >= maxHeldOrigins {", "if len(r.held) < 0 {", false},
+	{"a session that brings nothing is asked for again", "replica/pull.go", "	r.unlearn(l, p.wanted, cut)\n", "", false},
 	{"a lost last frame is never noticed", "replica/step.go", "h.Want || differs &&", "h.Want || false && differs &&", false},
 }
 
