@@ -202,7 +202,10 @@ func (m *machine) open() (err error) {
 // foundSQL takes in what the bridge says of a database that was just opened.
 func (m *machine) foundSQL(s SQL) error {
 	copied, after := s.Found()
-	if copied != m.replaced && len(m.claimed) > 0 {
+	f := m.branch()
+	if copied && f != nil && len(f.new) == 0 {
+		delete(m.w.forks, m.writer) // the fence could tell: it is like a backup that was restored
+	} else if copied != m.replaced && len(m.claimed) > 0 {
 		m.w.violate("P9", "%s: its database was replaced: %v; it was taken for a copy: %v", m.name(), m.replaced, copied)
 	}
 	m.copied, m.replaced, m.after, m.unseen = m.copied || copied, false, after, true
