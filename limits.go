@@ -26,6 +26,8 @@ const (
 	watchBuffer = 4096
 	// syncLimit is how long a round that another process asked for may take before it is told so.
 	syncLimit = 10 * time.Minute
+	// auditProgress is how often an audit tells how far it is.
+	auditProgress = time.Second
 	// livePause is the least time between two writings of how things stand with the other peers.
 	livePause = 2 * time.Second
 	// fenceEvery is how long the commits of a datastore go on before their number is noted beside it. A copy of it made

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type Peer struct {
 	core     *replica.Replica
 	tape     *trace.Recorder // nil: nobody records
 	tapeFile *os.File
+	scratch  scratchFile
 	in       []replica.Input
 	capture  bool    // programs have written
 	manners  manners // towards them
@@ -54,11 +56,13 @@ type Peer struct {
 	lookAt   time.Time // next look at the database
 	lookStep time.Duration
 	waits    []*syncWait
-	liveKey  string    // what the database says of how things stand
-	liveAt   time.Time // since when
-	liveDue  time.Time // when it must be looked at again; zero: when something happens
-	need     bool      // the next load takes a new origin
-	forked   bool      // and issues anew what was written under the former one
+	audit    *auditWait // nil: nobody waits for one
+	auditID  uint64     // of the last
+	liveKey  string     // what the database says of how things stand
+	liveAt   time.Time  // since when
+	liveDue  time.Time  // when it must be looked at again; zero: when something happens
+	need     bool       // the next load takes a new origin
+	forked   bool       // and issues anew what was written under the former one
 
 	mu        sync.Mutex
 	strangers []network.Refused
@@ -150,6 +154,11 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 	if p.id, err = network.LoadIdentity(p.cfg.identityPath(beside)); err != nil {
 		return err
 	}
+	if beside == "" {
+		p.scratch.path = p.cfg.Identity + ".stage"
+	} else {
+		p.scratch.path = filepath.Join(beside, "stage")
+	}
 	if opened.Message != "" {
 		p.log.Warn(opened.Message, "database", p.cfg.Path)
 	}
@@ -196,7 +205,12 @@ func (p *Peer) record() (err error) {
 
 // load makes the core from the store: at a start, and after every failure.
 func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
-	cfg := replica.Config{NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano())}
+	if err := p.scratch.Reset(); err != nil {
+		return err
+	}
+	cfg := replica.Config{
+		NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano()), Scratch: &p.scratch,
+	}
 	_, _ = rand.Read(cfg.NewOrigin[:])
 	if p.cfg.founds() {
 		_, _ = rand.Read(cfg.NewGroup[:])

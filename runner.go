@@ -118,12 +118,13 @@ func (p *Peer) turn(ctx context.Context) {
 	if capture && p.bridge != nil {
 		_ = p.bridge.Prepare(ctx) // what fails here the round meets again, and can wait for
 	}
+	ready := p.core.IsReady()
 	if err := p.process(ctx, capture, in); err != nil {
 		p.fail(err)
 		return
 	}
 	if capture {
-		p.capture = false
+		p.capture = !ready // what is written before the first copy is taken in after it
 		if p.bridge != nil {
 			p.manners.captured(time.Now(), p.bridge.Held())
 		}
@@ -133,6 +134,7 @@ func (p *Peer) turn(ctx context.Context) {
 		p.serveRequests(ctx)
 	}
 	p.settle()
+	p.settleAudit()
 	p.becomeReady()
 	p.tellLive(ctx)
 }
@@ -170,6 +172,9 @@ func (p *Peer) sleep() time.Duration {
 	if p.core == nil {
 		return max(time.Until(p.retryAt), 0)
 	}
+	if len(p.in) > 0 {
+		return 0
+	}
 	d := time.Duration(p.core.Wake()-p.instant().Mono) * time.Millisecond
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
@@ -186,6 +191,7 @@ func (p *Peer) sleep() time.Duration {
 // fail throws the core away: what its last round left behind is unknown. It is loaded again after a pause.
 func (p *Peer) fail(err error) {
 	p.core, p.problem = nil, err
+	p.endAudit(AuditReport{}, fmt.Errorf("rowmesh: audit: the replica stopped: %w", err))
 	p.pause = min(max(2*p.pause, retryFirst), retryMost)
 	p.retryAt = time.Now().Add(p.pause)
 	var fork *replica.ForkError
@@ -241,6 +247,7 @@ func (p *Peer) leave(ctx context.Context) {
 	for _, w := range p.waits {
 		w.done <- ErrClosed
 	}
+	p.endAudit(AuditReport{}, ErrClosed)
 	for w := range p.watchers {
 		close(w.changes)
 	}
@@ -248,7 +255,7 @@ func (p *Peer) leave(ctx context.Context) {
 		for range p.net.Events() { //nolint:revive // drained until closed
 		}
 	}()
-	err := errors.Join(p.net.Close(), p.store.Close())
+	err := errors.Join(p.net.Close(), p.store.Close(), p.scratch.Reset())
 	if p.tapeFile != nil {
 		err = errors.Join(err, p.tapeFile.Close())
 	}
@@ -297,6 +304,10 @@ func (p *Peer) serveRequests(ctx context.Context) {
 		if r.What == "status" {
 			p.writeLive(ctx, p.live())
 			answer("done", "")
+			continue
+		}
+		if doc, ok := strings.CutPrefix(r.What, auditRequest); ok {
+			p.serveAudit(doc, answer)
 			continue
 		}
 		if r.What != "sync" {

@@ -133,8 +133,8 @@ type watcher struct {
 
 // Change is one merged row that changed, by a local or a remote transaction.
 type Change struct {
-	replica.RowChange
-	Missed bool // changes before this one were lost, because they were not received fast enough
+	replica.RowChange      // zero (Schema is nil) where there is nothing to say but Missed
+	Missed            bool // changes before this one were not told: they were not received fast enough, or a session brought too many
 }
 
 // Watch returns a channel on which every committed change of a row is told, until ctx ends.
@@ -155,13 +155,21 @@ func (p *Peer) Watch(ctx context.Context) (<-chan Change, error) {
 }
 
 func (w *watcher) tell(b replica.Batch) {
+	w.missed = w.missed || b.Put || b.Restart
 	for _, c := range b.Rows {
-		select {
-		case w.changes <- Change{c, w.missed}:
-			w.missed = false
-		default:
-			w.missed = true
-		}
+		w.send(c)
+	}
+	if b.Put && w.missed {
+		w.send(replica.RowChange{})
+	}
+}
+
+func (w *watcher) send(c replica.RowChange) {
+	select {
+	case w.changes <- Change{c, w.missed}:
+		w.missed = false
+	default:
+		w.missed = true
 	}
 }
 

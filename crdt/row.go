@@ -127,20 +127,36 @@ func (r Row) Dominates(o Row) bool { return r.Merge(o).Equal(r) }
 // Without returns the part of the row that coverage c lacks: the registers written by transactions outside
 // it. A replica that covers c and merges the part holds at least what r holds.
 func (r Row) Without(c Coverage) Row {
+	return r.where(func(s Stamp) bool { return !c.Covers(s) })
+}
+
+// Within returns the part of the row that coverage c holds: the registers written by transactions inside it. Whoever
+// covers c holds at least this part, or has lost something.
+func (r Row) Within(c Coverage) Row {
+	return r.where(func(s Stamp) bool { return c.Covers(s) })
+}
+
+// Of returns the registers that the transaction s wrote.
+func (r Row) Of(s Stamp) Row {
+	return r.where(func(t Stamp) bool { return s == t })
+}
+
+// where returns the registers whose stamps pass.
+func (r Row) where(pass func(Stamp) bool) Row {
 	var out Row
-	if !c.Covers(r.Birth) {
+	if pass(r.Birth) {
 		out.Birth = r.Birth
 	}
-	if !c.Covers(r.Tomb) {
+	if pass(r.Tomb) {
 		out.Tomb, out.Seen = r.Tomb, r.Seen
 	}
-	if !slices.ContainsFunc(r.Cells, func(cell Cell) bool { return c.Covers(cell.Stamp) }) {
+	if !slices.ContainsFunc(r.Cells, func(c Cell) bool { return !pass(c.Stamp) }) {
 		out.Cells = r.Cells
 		return out
 	}
-	for _, cell := range r.Cells {
-		if !c.Covers(cell.Stamp) {
-			out.Cells = append(out.Cells, cell)
+	for _, c := range r.Cells {
+		if pass(c.Stamp) {
+			out.Cells = append(out.Cells, c)
 		}
 	}
 	return out

@@ -118,7 +118,7 @@ func TestWithout(t *testing.T) {
 			}
 		}
 		// A client that holds all it covers, or newer.
-		client = client.Merge(within(server, cover))
+		client = client.Merge(server.Within(cover))
 		if got := client.Merge(part); !got.Dominates(server) {
 			t.Fatalf("client %s with %s lacks some of %s", client, part, server)
 		}
@@ -128,20 +128,31 @@ func TestWithout(t *testing.T) {
 	})
 }
 
-// within is the part of a row that a coverage has.
-func within(r Row, c Coverage) (out Row) {
-	if c.Covers(r.Birth) {
-		out.Birth = r.Birth
-	}
-	if c.Covers(r.Tomb) {
-		out.Tomb, out.Seen = r.Tomb, r.Seen
-	}
-	for _, cell := range r.Cells {
-		if c.Covers(cell.Stamp) {
-			out.Cells = append(out.Cells, cell)
+// TestParts: a row is the join of what a coverage has of it and what it lacks, and of what each transaction wrote.
+func TestParts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		row, cover := rowGen.Draw(t, "row"), Coverage{}
+		for i := range 3 {
+			cover[Origin{byte(i + 1)}] = hlc.Timestamp(rapid.IntRange(0, 6).Draw(t, "head"))
 		}
-	}
-	return out
+		in, out := row.Within(cover), row.Without(cover)
+		for _, s := range in.Stamps(nil) {
+			if !cover.Covers(s) || out.Names(s) {
+				t.Fatalf("%s is within %s: %s and %s", s, cover, in, out)
+			}
+		}
+		whole := Row{}
+		for _, s := range row.Stamps(nil) {
+			part := row.Of(s)
+			if !slices.Equal(part.Stamps(nil), []Stamp{s}) {
+				t.Fatalf("the registers of %s are %s", s, part)
+			}
+			whole = whole.Merge(part)
+		}
+		if got := in.Merge(out); !got.Equal(row) || !whole.Equal(row) {
+			t.Fatalf("%s falls apart into %s and %s, and its transactions make %s", row, in, out, whole)
+		}
+	})
 }
 
 // TestKnownShapes: P12. Histories that other systems got wrong, and the four of docs/PROTOCOL.md about forgotten tombstones.

@@ -127,7 +127,7 @@ func noiseOf(n int) []byte {
 func TestMessageInParts(t *testing.T) {
 	part := make([]byte, replica.MaxFrameBytes)
 	for kind, most := range map[replica.FrameType]int{
-		replica.FrameBlocks: 0, replica.FrameHeads: 8, replica.FrameSchema: 8, replica.FramePull: 8, replica.FrameChunk: 64, 0x1f: 8,
+		replica.FrameBlocks: 0, replica.FrameHeads: 8, replica.FrameSchema: 8, replica.FramePull: 8, replica.FrameChunk: 64, replica.FrameAudit: 8, 0x1f: 8,
 	} {
 		k := greeted(t)
 		taken := 0

@@ -18,20 +18,25 @@ import (
 type talker struct {
 	t     testing.TB
 	name  string
+	disk  ds.Datastore // below the store
 	store replica.Store
 	r     *replica.Replica
 	now   int64
 	in    []replica.Input // for the next step
 	sent  []replica.Frame
+	via   []replica.LinkID // of the last ones in sent
 	open  bool
 }
 
-func (k *talker) Send(_ replica.LinkID, f replica.Frame) { k.sent = append(k.sent, f) }
+func (k *talker) Send(l replica.LinkID, f replica.Frame) {
+	k.sent, k.via = append(k.sent, f), append(k.via, l)
+}
 func (k *talker) CloseLink(replica.LinkID, error)        { k.open = false }
 func (k *talker) Show(replica.Batch)                     {}
 
 func newTalker(t testing.TB, group replica.GroupID) *talker {
-	k := &talker{t: t, store: must(dsstore.Open(context.Background(), ds.NewMapDatastore())), now: 1 << 40}
+	disk := ds.NewMapDatastore()
+	k := &talker{t: t, disk: disk, store: must(dsstore.Open(context.Background(), disk)), now: 1 << 40}
 	k.load(replica.Config{NewOrigin: crdt.Origin{1, group[0]}, NewGroup: group})
 	return k
 }
@@ -121,7 +126,7 @@ func FuzzPeer(f *testing.F) {
 		f.Add(s.from == "A", streams[s.from])
 	}
 	hello := streams["A"][:bytes.IndexByte(streams["A"], byte(replica.FrameChunk))]
-	for t := replica.FrameHello; t <= replica.FrameCredit; t++ {
+	for t := replica.FrameHello; t <= replica.FrameMend; t++ {
 		f.Add(true, append(bytes.Clone(hello), byte(t), 1, 0xa0))
 	}
 	f.Fuzz(func(t *testing.T, joins bool, stream []byte) {
@@ -152,6 +157,43 @@ func FuzzBody(f *testing.F) {
 		frame := replica.Frame{Type: replica.FrameType(kind & 0x1f), Critical: kind&0x20 != 0, More: kind&0x40 != 0, Body: body}
 		bounded(t, len(body), 2*perRowByte, func() { k.take(frame) })
 		k.sound()
+	})
+}
+
+// FuzzAudit gives a replica that compares its rows with a peer's any answer to any of its questions, one after the other.
+func FuzzAudit(f *testing.F) {
+	var audit []said
+	for _, s := range conversation(f) {
+		if t := s.frame.Type; t == replica.FrameAudit || t == replica.FrameAudited || t == replica.FrameMend {
+			audit = append(audit, s)
+		}
+	}
+	for i := range len(audit) - 1 {
+		f.Add(byte(audit[i].frame.Type), audit[i].frame.Body, byte(audit[i+1].frame.Type), audit[i+1].frame.Body)
+	}
+	f.Fuzz(func(t *testing.T, kind byte, body []byte, kind2 byte, body2 []byte) {
+		a, b := speaker(t, "A", 0x0a, 7), speaker(t, "B", 0x0b, 0)
+		a.step(replica.Input{Write: customer(1, 2, 3)})
+		a.connect()
+		b.connect()
+		talk(a, b, nil)
+		b.lose()
+		a.step(replica.Input{Audit: &replica.Audit{}})
+		talk(a, b, func(k *talker, frame replica.Frame) replica.Frame {
+			switch {
+			case k != b || frame.Type != replica.FrameAudited && frame.Type != replica.FrameMend:
+				return frame
+			case kind != 0:
+				frame = replica.Frame{Type: replica.FrameType(kind & 0x1f), More: kind&0x40 != 0, Body: body}
+				kind = 0
+			case kind2 != 0:
+				frame = replica.Frame{Type: replica.FrameType(kind2 & 0x1f), More: kind2&0x40 != 0, Body: body2}
+				kind2 = 0
+			}
+			return frame
+		})
+		a.sound()
+		b.sound()
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -93,51 +94,86 @@ type said struct {
 }
 
 // conversation is what two replicas say to each other, in order, and then what one of them says to a third: A has rows and
-// founds the group, B joins with its first copy and follows, C belongs to another group. It holds every type of frame that
+// founds the group, B joins with its first copy, follows, and loses a row, which an audit brings back; C belongs to another group. It holds every type of frame that
 // is in use.
 func conversation(t testing.TB) (out []said) {
 	a, b, c := speaker(t, "A", 0x0a, 7), speaker(t, "B", 0x0b, 0), speaker(t, "C", 0x0c, 8)
-	write := func(groups ...int64) {
-		d := replica.Drain{Schemas: []*crdt.Schema{customers}}
-		for _, n := range groups {
-			op := crdt.Op{Table: "customers", Key: crdt.MustKey(crdt.Integer(n)), Kind: crdt.OpInsert, Sets: []crdt.Set{{Column: "name", Value: crdt.Text(fmt.Sprint("customer ", n))}}}
-			d.Groups = append(d.Groups, replica.Group{Ops: []crdt.Op{op}})
-		}
-		a.step(replica.Input{Write: &d})
-	}
-	talk := func(x, y *talker) { // for two seconds
-		for range 100 {
-			for _, f := range x.sent {
-				out = append(out, said{x.name, f})
-				y.in = append(y.in, replica.Input{From: 1, Frame: &f})
-			}
-			x.sent = nil
-			x, y = y, x
-			x.step(x.in...)
-			x.in = nil
-		}
+	note := func(k *talker, f replica.Frame) replica.Frame {
+		out = append(out, said{k.name, f})
+		return f
 	}
 	for n := range int64(9) {
-		write(n)
+		a.step(replica.Input{Write: customer(n)})
 	}
 	a.connect()
 	b.connect()
-	talk(a, b)
-	write(20) // pushed
-	talk(a, b)
-	write(21, 22) // announced, for it is one unit of two blocks
-	talk(a, b)
-	a.step(replica.Input{Down: 1})
+	talk(a, b, note)
+	a.step(replica.Input{Write: customer(20)}) // pushed
+	talk(a, b, note)
+	for _, k := range []*talker{a, b} {
+		k.step(replica.Input{Up: &replica.LinkUp{Link: 2, Peer: "fuzz"}})
+	}
+	talk(a, b, note)
+	a.step(replica.Input{Write: customer(23)}) // pushed on both links, and B prunes one
+	talk(a, b, note)
+	for _, k := range []*talker{a, b} {
+		k.step(replica.Input{Down: 1}) // B grafts the other
+	}
+	talk(a, b, note)
+	a.step(replica.Input{Write: customer(21, 22)}) // announced, for it is one unit of two blocks
+	talk(a, b, note)
+	b.lose()
+	a.step(replica.Input{Audit: &replica.Audit{}})
+	talk(a, b, note)
+	a.step(replica.Input{Down: 2})
 	a.connect()
 	c.connect()
-	talk(a, c)
+	talk(a, c, note)
 	return out
 }
 
-// speaker is a replica that sends chunks of two rows.
+// customer makes transactions of one new customer each.
+func customer(numbers ...int64) *replica.Drain {
+	d := replica.Drain{Schemas: []*crdt.Schema{customers}}
+	for _, n := range numbers {
+		op := crdt.Op{Table: "customers", Key: crdt.MustKey(crdt.Integer(n)), Kind: crdt.OpInsert, Sets: []crdt.Set{{Column: "name", Value: crdt.Text(fmt.Sprint("customer ", n))}}}
+		d.Groups = append(d.Groups, replica.Group{Ops: []crdt.Op{op}})
+	}
+	return &d
+}
+
+// talk lets two replicas talk for two seconds. Each frame goes through a function on its way.
+func talk(x, y *talker, pass func(*talker, replica.Frame) replica.Frame) {
+	for range 100 {
+		for i, f := range x.sent {
+			if pass != nil {
+				f = pass(x, f)
+			}
+			y.in = append(y.in, replica.Input{From: x.via[len(x.via)-len(x.sent)+i], Frame: &f})
+		}
+		x.sent, x.via = nil, nil
+		x, y = y, x
+		x.step(x.in...)
+		x.in = nil
+	}
+}
+
+// lose takes the record of one row away, as no transaction does.
+func (k *talker) lose() {
+	rows := must(must(k.disk.Query(context.Background(), query.Query{Prefix: "/r", KeysOnly: true, Orders: []query.Order{query.OrderByKey{}}})).Rest())
+	if len(rows) == 0 {
+		k.t.Fatal("there is no row to lose")
+	}
+	if err := k.disk.Delete(context.Background(), ds.RawKey(rows[0].Key)); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// speaker is a replica that sends chunks of two rows, and packs every vector.
 func speaker(t testing.TB, name string, origin, group byte) *talker {
-	k := &talker{t: t, name: name, now: 1_760_000_000_000, store: must(dsstore.Open(context.Background(), ds.NewMapDatastore()))}
-	cfg := replica.Config{NewOrigin: crdt.Origin{origin}, ChunkBytes: 50}
+	disk := ds.NewMapDatastore()
+	k := &talker{t: t, name: name, now: 1_760_000_000_000, disk: disk, store: must(dsstore.Open(context.Background(), disk))}
+	cfg := replica.Config{NewOrigin: crdt.Origin{origin}, ChunkBytes: 50, PackBytes: 1}
 	if group != 0 {
 		cfg.NewGroup = replica.GroupID{group}
 	}
@@ -153,7 +189,8 @@ func TestConversation(t *testing.T) {
 	}
 	for _, kind := range []replica.FrameType{
 		replica.FrameHello, replica.FramePull, replica.FrameChunk, replica.FrameDone, replica.FrameHeads, replica.FrameReject,
-		replica.FrameSchema, replica.FrameAnnounce, replica.FrameBlocks, replica.FrameCredit,
+		replica.FrameSchema, replica.FramePrune, replica.FrameAnnounce, replica.FrameBlocks, replica.FrameCredit,
+		replica.FrameAudit, replica.FrameAudited, replica.FrameMend,
 	} {
 		if seen[kind] == 0 {
 			t.Errorf("no %s in %v", kind, seen)

@@ -23,7 +23,7 @@ func crowd(b *testing.B, k, n int) (*Replica, Instant) {
 		id := LinkID(i + 1)
 		r.LinkUp(now, id, fmt.Sprint("peer", i))
 		origin := crdt.Origin{0xfe, byte(i)}
-		hello := encodeBody(helloBody{Version: 1, MinVersion: 1, Origin: origin[:], Group: store.state.Group[:], Heads: vectorOf(r.coverage), Ready: true, Answer: true})
+		hello := encodeBody(helloBody{Version: 1, MinVersion: 1, Origin: origin[:], Group: store.state.Group[:], Heads: packed{Heads: vectorOf(r.coverage)}, Ready: true, Answer: true})
 		if err := r.Step(nil, now, id, Frame{Type: FrameHello, Body: hello}); err != nil {
 			b.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func BenchmarkBlock(b *testing.B) {
 		head := r.coverage[o]
 		s := crdt.Stamp{Time: head + 1, Origin: o}
 		raw := crdt.AppendBlock(nil, &crdt.Block{Stamp: s, Prev: head, Rows: []crdt.RowDelta{{Schema: testSchema, Key: key, Row: op.Delta(s, crdt.Stamp{})}}}, r.schemas.ref)
-		if err := r.Step(store, now, 3, Frame{Type: FrameBlocks, Body: appendItem(nil, raw)}); err != nil {
+		if err := r.Step(&memRound{memStore: store}, now, 3, Frame{Type: FrameBlocks, Body: appendItem(nil, raw)}); err != nil {
 			b.Fatal(err)
 		}
 		r.Tick(now)

@@ -31,12 +31,20 @@ func describe(t FrameType, body []byte) string {
 		return described[doneBody](t, body)
 	case FrameHeads:
 		return described[headsBody](t, body)
+	case FramePrune:
+		return described[pruneBody](t, body)
 	case FrameCredit:
 		return described[creditBody](t, body)
 	case FrameAnnounce:
 		return described[announceBody](t, body)
 	case FrameReject:
 		return described[rejectBody](t, body)
+	case FrameAudit:
+		return described[auditBody](t, body)
+	case FrameAudited:
+		return described[auditedBody](t, body)
+	case FrameMend:
+		return described[mendBody](t, body)
 	case FrameBlocks:
 		return describeItems(body, describeBlock)
 	case FrameSchema:
@@ -110,6 +118,13 @@ func (v vector) String() string {
 	return c.String()
 }
 
+func (p packed) String() string {
+	if len(p.Base) == 0 {
+		return p.Heads.String()
+	}
+	return line(fmt.Sprintf("based on %x", p.Base[:min(4, len(p.Base))]), iff(len(p.Changed) > 0, "%d bytes of changes", len(p.Changed)), iff(len(p.Heads) > 0, "%s", p.Heads))
+}
+
 func (p *placeBody) String() string {
 	pos, err := p.position()
 	switch {
@@ -117,6 +132,12 @@ func (p *placeBody) String() string {
 		return err.Error()
 	case p.End:
 		return "the end of the first pass"
+	case pos == Position{}:
+		return "nothing"
+	case pos == endOfAll:
+		return "the end"
+	case pos.Stamp.IsZero():
+		return "row " + pos.RowKey.String()
 	}
 	return line(pos.Stamp.String(), pos.RowKey.String())
 }
@@ -130,22 +151,26 @@ func shortID(id []byte) string {
 }
 
 func (b helloBody) String() string {
-	return line("origin "+shortID(b.Origin), "group "+shortID(b.Group), b.Heads.String(), iff(b.Ready, "ready"), iff(b.Hub, "hub"), iff(b.Answer, "answer"))
+	return line("origin "+shortID(b.Origin), "group "+shortID(b.Group), b.Heads.String(), iff(b.Ready, "ready"), iff(b.Hub, "hub"), iff(b.Answer, "answer"), iff(b.Whole, "whole"))
 }
 
 func (b pullBody) String() string {
-	return line(fmt.Sprintf("%d claims %s", b.Session, b.Claims), iff(b.After != nil, "resume cut %s seen %s after %s", b.Cut, b.Seen, b.After))
+	return line(fmt.Sprintf("%d claims %s", b.Session, b.Claims), iff(b.Copy, "copy"), iff(b.After != nil, "resume cut %s seen %s after %s", b.Cut, b.Seen, b.After))
 }
 
 func (b chunkBody) String() string {
-	return line(fmt.Sprintf("%d.%d %d bytes", b.Session, b.Seq, len(b.Delta)), iff(len(b.Cut) > 0, "cut %s", b.Cut), iff(len(b.Seen) > 0, "seen %s", b.Seen),
+	return line(fmt.Sprintf("%d.%d %d bytes", b.Session, b.Seq, len(b.Delta)), iff(b.Cut != nil, "cut %s", b.Cut), iff(len(b.Seen) > 0, "seen %s", b.Seen),
 		iff(b.After != nil, "to %s", b.After))
 }
 
 func (b doneBody) String() string { return fmt.Sprintf("%d.%d cut %s", b.Session, b.Seq, b.Cut) }
 
 func (b headsBody) String() string {
-	return line(iff(b.All, "all"), iff(b.All || len(b.Heads) > 0, "%s", b.Heads), iff(len(b.Hash) > 0, "hash"), iff(b.Want, "want"))
+	return line(iff(b.All != nil, "all %s", b.All), iff(len(b.Heads) > 0, "%s", b.Heads), iff(len(b.Hash) > 0, "hash"), iff(b.Want, "want"), iff(b.Whole, "whole"))
+}
+
+func (b pruneBody) String() string {
+	return line(iff(len(b.Prune) > 0, "%s", b.Prune), iff(len(b.Graft) > 0, "graft %s", b.Graft))
 }
 
 func (b creditBody) String() string { return fmt.Sprintf("%d +%d", b.Session, b.Credit) }

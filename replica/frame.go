@@ -20,14 +20,16 @@ const (
 	FrameDone     FrameType = 0x05 // ends a session and names the cut that may be claimed
 	FrameHeads    FrameType = 0x06 // changed heads since the last such frame on this link, and a hash of all
 	FrameAck      FrameType = 0x07 // a head of yours that is durable here
-	FramePrune    FrameType = 0x08 // reserved
+	FramePrune    FrameType = 0x08 // which origins' blocks to push on this link
 	FrameSnapshot FrameType = 0x09 // reserved
-	FrameAudit    FrameType = 0x0a // reserved
+	FrameAudit    FrameType = 0x0a // compare these segments, or send the rows of one
 	FrameReject   FrameType = 0x0b // a refusal with a named reason
 	FrameSchema   FrameType = 0x0c // the definitions behind schema references
 	FrameAnnounce FrameType = 0x0d // a block too large to push: pull it
 	FrameBlocks   FrameType = 0x0e // whole blocks, as their origins encoded them
 	FrameCredit   FrameType = 0x0f // allows the server of a session to send more chunks
+	FrameAudited  FrameType = 0x10 // what differs, of the segments of an AUDIT or the rows of a MEND
+	FrameMend     FrameType = 0x11 // whole rows, to be joined
 
 	frameTypeMask FrameType = 0x1f
 	flagCritical  byte      = 0x20 // a peer that does not know the type must refuse, not skip
@@ -39,7 +41,7 @@ const (
 // holds up live blocks and heads on the control stream.
 func (t FrameType) Bulk() bool {
 	switch t {
-	case FramePull, FrameChunk, FrameDone, FrameSnapshot, FrameAudit, FrameCredit:
+	case FramePull, FrameChunk, FrameDone, FrameSnapshot, FrameAudit, FrameCredit, FrameAudited, FrameMend:
 		return true
 	}
 	return false
@@ -49,6 +51,7 @@ var frameNames = map[FrameType]string{
 	FrameHello: "HELLO", FrameVector: "VECTOR", FramePull: "PULL", FrameChunk: "CHUNK", FrameDone: "DONE",
 	FrameHeads: "HEADS", FrameAck: "ACK", FramePrune: "PRUNE", FrameSnapshot: "SNAPSHOT", FrameAudit: "AUDIT",
 	FrameReject: "REJECT", FrameSchema: "SCHEMA", FrameAnnounce: "ANNOUNCE", FrameBlocks: "BLOCKS", FrameCredit: "CREDIT",
+	FrameAudited: "AUDITED", FrameMend: "MEND",
 }
 
 func (t FrameType) String() string {

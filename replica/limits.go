@@ -32,6 +32,28 @@ const (
 	// maxHeldOrigins bounds the origins that have held blocks: ids come from outside.
 	maxHeldOrigins = 64
 
+	// maxVectors and maxVectorBytes bound the vectors that are kept as bases: seventy of 10,000 origins, or one of the
+	// greatest size.
+	maxVectors     = 256
+	maxVectorBytes = 16 << 20
+	// defaultPackBytes is the least vector that is packed, of 43 origins: for a smaller one it is not worth a question and an
+	// answer more where the other side was started anew.
+	defaultPackBytes = 1 << 10
+	// tellAllFrom is how many heads are told at once as a whole vector, which is packed: it is what a session brings.
+	tellAllFrom = 64
+	// maxKnown bounds the origins whose heads a link is remembered to know: more than maxControlBytes can tell at once.
+	maxKnown = 1 << 19
+	// maxGrafts bounds the origins in a GRAFT that may be needless: 24 KB.
+	maxGrafts = 1024
+
+	// fullMesh is the size up to which a group's peers are all linked with each other.
+	fullMesh = 64
+	// dialAll is how many peers one of a larger group dials, and dialNear how many of them at least are among the nearest
+	// len/nearPart: half of the 8 links, 5 of them near, at which blocks reach a thousand peers as soon as by flooding.
+	dialAll  = 4
+	dialNear = 2
+	nearPart = 5
+
 	// maxOwnTimes bounds the times of own transactions that are remembered since the start, to know a fork by:
 	// half a megabyte.
 	maxOwnTimes = 1 << 16
@@ -43,6 +65,15 @@ const (
 	// defaultChunkBytes is the size a chunk is filled to: large enough to compress and commit well, small enough
 	// that serving it takes a few milliseconds.
 	defaultChunkBytes = 256 << 10
+	// defaultStageBytes is how much of a session is held in memory until it is whole; what is more goes to the scratch space.
+	defaultStageBytes = 4 << 20
+	// defaultPutRows is how many changed rows of a large session, or of a first copy, gather before they are handed to the
+	// store: a few megabytes.
+	defaultPutRows = 4096
+	// worthWaiting is how much of a session must have come for it to be worth a wait of resumeWait for a server that can go on
+	// with it, before it is begun anew with one that cannot.
+	worthWaiting = 1 << 20
+	resumeWait   = 20 * time.Second
 	// startCredit is how many chunks a client allows at once, moreCredit how many it adds each time that many
 	// have come. The product with the chunk size bounds what waits in queues.
 	startCredit = 8
@@ -60,6 +91,12 @@ const (
 	headsEvery = 100 * time.Millisecond
 	// pullAfter is how long a replica that is told of newer heads waits for the blocks to come by push.
 	pullAfter = 150 * time.Millisecond
+	// answerAfter is how long a pushed head may go without an answer before it is told again: half the
+	// globe is 150 ms away, and answers are gathered for headsEvery.
+	answerAfter = 400 * time.Millisecond
+	// settleAfter is how long after the last change a link is told the hash of all heads where the other side does not
+	// know that what it told was known here already.
+	settleAfter = time.Second
 	// digestEvery is the period in which a silent link tells the hash of all heads, so that a lost last
 	// frame is noticed. It is the round in which promises about convergence are counted.
 	digestEvery = 5 * time.Second
@@ -69,6 +106,22 @@ const (
 	sessionTimeout = 10 * time.Second
 	// busyRetry is how long a client waits after BUSY.
 	busyRetry = 500 * time.Millisecond
+
+	// auditRows and auditBytes are the size of a segment that an audit compares at once: few enough to read in some 20 ms, many
+	// enough that a million rows take 250 questions of 100 bytes. auditPart is the size of the parts that follow where it
+	// differs; maxAuditSegments is how many of them there can be.
+	auditRows        = 4096
+	auditBytes       = 4 << 20
+	auditPart        = 64
+	maxAuditSegments = auditRows / auditPart
+	// maxMendRows bounds the rows of one MEND, which hold up the side that joins them.
+	maxMendRows = 1024
+	// maxAuditNamed is how many differing rows an audit names. Beyond them a row may count once for each of its transactions.
+	maxAuditNamed = 1000
+	// auditAgain is how long a question of an audit waits for its answer before it is repeated, auditPatience how long
+	// until the audit ends.
+	auditAgain    = 10 * time.Second
+	auditPatience = time.Minute
 
 	// defaultCacheRows is how many decoded rows are kept: a few megabytes for usual rows.
 	defaultCacheRows = 1 << 15

@@ -24,13 +24,21 @@ type link struct {
 	group   GroupID
 	ready   bool
 	hub     bool
+	audits  bool  // answers AUDIT
 	offset  int64 // its wall clock less ours, in milliseconds, when its HELLO came
 
 	known   crdt.Coverage             // what it told us it holds
 	ahead   map[crdt.Origin]struct{}  // where known is beyond our coverage
 	lacks   map[crdt.Origin]struct{}  // where our coverage is beyond known
+	theirs  *known                    // all heads, as it last told them, on this link or one before
+	ours    *known                    // all heads, as we last told them on this link
+	ignores bool                      // it did not know the base of a vector
+	whole   bool                      // the next vector goes whole
+	lost    bool                      // we do not know the base of what it told
 	sent    crdt.Coverage             // what we pushed beyond that, so far unanswered
-	fresh   map[crdt.Origin]struct{}  // heads of ours that we have not told it
+	fresh   map[crdt.Origin]news      // heads of ours to tell it
+	lazy    map[crdt.Origin]struct{}  // origins whose blocks are not pushed on this link, in either direction
+	turns   map[crdt.Origin]bool      // origins to tell it of in the next PRUNE: true for a graft
 	schemas map[*crdt.Schema]struct{} // told on the control stream
 	told    told                      // by the other side
 	lagging bool                      // frames were lost on the way out: push nothing until it has caught up
@@ -38,6 +46,8 @@ type link struct {
 	helloAt     int64 // when we last sent HELLO
 	sentAt      int64 // when we last sent anything on the control stream
 	toldAt      int64 // when we last told heads
+	tellAt      int64 // when the first of fresh is due
+	owes        bool  // it told us heads that are ours too, and does not know that they are
 	toldAllAt   int64 // when we last told all of them
 	behindSince int64 // since when it is known to hold more than we do; 0: it is not
 	pullNow     bool  // do not wait for pushes
@@ -48,6 +58,9 @@ type link struct {
 	lastIn   int64  // when anything last came
 	lastPull uint64 // the greatest session it asked for on this link
 
+	asked *question // of an audit of its own, not yet answered
+	mends bool      // it was sent rows for such an audit, and may say what they became
+
 	parts [2]assembler // control and bulk
 }
 
@@ -57,7 +70,7 @@ func (r *Replica) LinkUp(now Instant, id LinkID, name string) {
 	r.LinkDown(now, id)
 	l := &link{
 		id: id, name: name, known: crdt.Coverage{}, ahead: map[crdt.Origin]struct{}{}, lacks: map[crdt.Origin]struct{}{},
-		sent: crdt.Coverage{}, fresh: map[crdt.Origin]struct{}{},
+		sent: crdt.Coverage{}, fresh: map[crdt.Origin]news{}, lazy: map[crdt.Origin]struct{}{}, tellAt: never, theirs: r.vectors.of(name),
 		schemas: map[*crdt.Schema]struct{}{},
 	}
 	r.links = append(r.links, l)
@@ -72,13 +85,15 @@ func (r *Replica) LinkDown(now Instant, id LinkID) {
 		if l.id == id {
 			r.links = append(r.links[:i:i], r.links[i+1:]...)
 			r.dropSessions(l)
+			r.dropAudit(l)
+			r.replant(l.id)
 			return
 		}
 	}
 }
 
 // Lagging tells the replica that frames for a link were thrown away because its queue was full. The other
-// side is left to pull.
+// side is told again what it may lack, and left to pull.
 func (r *Replica) Lagging(now Instant, id LinkID) {
 	r.now = now
 	if l := r.link(id); l != nil {
@@ -86,6 +101,9 @@ func (r *Replica) Lagging(now Instant, id LinkID) {
 		clear(l.sent)
 		clear(l.schemas)
 		r.dropServed(l)
+		for o := range l.lacks {
+			r.note(l, o, 0, false)
+		}
 	}
 }
 
@@ -132,15 +150,21 @@ func clip(s string, n int) string {
 func (r *Replica) sendHello(l *link, answer bool) {
 	h := helloBody{
 		Version: Version, MinVersion: MinVersion, Origin: r.origin[:], Wall: uint64(max(r.now.Wall, 0)),
-		Heads: vectorOf(r.coverage), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer,
+		Heads: r.packAll(l), Ready: r.ready, Hub: r.cfg.Hub, Answer: answer, Whole: l.lost, Audits: true,
 	}
 	if r.group != (GroupID{}) {
 		h.Group = r.group[:]
 	}
 	l.helloAt = r.now.Mono
-	clear(l.fresh)
+	l.toldEverything()
 	clear(l.schemas)
 	r.send(l, FrameHello, encodeBody(h))
+}
+
+// toldEverything notes that all heads are told by the next frame.
+func (l *link) toldEverything() {
+	clear(l.fresh)
+	l.tellAt, l.owes = never, false
 }
 
 // ErrOtherGroup is the reason for closing a link to a peer of another group.
@@ -153,10 +177,6 @@ var ErrVersion = errors.New("replica: no common protocol version; update the old
 func (r *Replica) onHello(l *link, body []byte) error {
 	var h helloBody
 	if err := decodeBody(FrameHello, body, &h); err != nil {
-		return err
-	}
-	heads, err := h.Heads.coverage()
-	if err != nil {
 		return err
 	}
 	origin, err := id16(h.Origin)
@@ -177,12 +197,28 @@ func (r *Replica) onHello(l *link, body []byte) error {
 		r.refuse(l, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
 		return nil
 	}
-	l.greeted, l.origin, l.group, l.ready, l.hub = true, origin, group, h.Ready, h.Hub
+	if h.Whole {
+		l.baseUnknown()
+	}
+	heads, err := r.unpackAll(l, h.Heads)
+	if errors.Is(err, errBase) {
+		if !l.lost {
+			l.lost = true
+			r.sendHello(l, false)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.lost = false
+	l.greeted, l.origin, l.group, l.ready, l.hub, l.audits = true, origin, group, h.Ready, h.Hub, h.Audits
 	l.offset = int64(min(h.Wall, 1<<62)) - r.now.Wall
 	l.lagging = false
 	l.heardAt = r.now.Mono
 	clear(l.sent)
 	clear(l.schemas)
+	clear(l.lazy)
 	r.learnAllHeads(l, heads)
 	l.pullNow = true
 	if !h.Answer {
@@ -211,7 +247,10 @@ func (r *Replica) learnAllHeads(l *link, heads crdt.Coverage) {
 
 // learnHead takes note of one head of the other side.
 func (r *Replica) learnHead(l *link, o crdt.Origin, h hlc.Timestamp) {
-	if l.known[o] < h {
+	if was := l.known[o]; was < h {
+		if was == 0 && len(l.known) >= maxKnown {
+			return
+		}
 		l.known[o] = h
 		r.compare(l, o)
 	}

@@ -82,17 +82,44 @@ func (m *memStore) Scan(table string, after crdt.Key, yield func([]RowState) boo
 	return nil
 }
 
-func (m *memStore) Begin(context.Context) (Round, error) { return memRound{m}, nil }
+func (m *memStore) Count() (uint64, error) { return uint64(len(m.rows)), nil }
+
+func (m *memStore) Begin(context.Context) (Round, error) { return &memRound{memStore: m}, nil }
 
 func (m *memStore) Read(_ context.Context, f func(View) error) error { return f(m) }
 
 func (m *memStore) Close() error { return nil }
 
-type memRound struct{ *memStore }
+// memRound shows rows that were put ahead over those of the store.
+type memRound struct {
+	*memStore
+	put      []RowChange
+	captured bool
+}
 
-func (m memRound) Capture() (Drain, error) { return m.drain, nil }
+func (m *memRound) Capture() (Drain, error) {
+	m.captured = true
+	return m.drain, nil
+}
 
-func (m memRound) Commit(b Batch) error {
+func (m *memRound) Put(rows []RowChange) error {
+	m.put = append(m.put, rows...)
+	return nil
+}
+
+func (m *memRound) Rows(keys []RowKey) ([]crdt.Row, error) {
+	out, err := m.memStore.Rows(keys)
+	for i, k := range keys {
+		for _, c := range m.put {
+			if c.Schema.Table == k.Table && c.Key == k.Key {
+				out[i] = c.New
+			}
+		}
+	}
+	return out, err
+}
+
+func (m *memRound) Commit(b Batch) error {
 	if m.failing {
 		return errDisk
 	}
@@ -111,11 +138,19 @@ func (m memRound) Commit(b Batch) error {
 			delete(m.state.Coverage, o)
 		}
 	}
-	for _, c := range b.Rows {
+	if b.Copy != nil {
+		m.state.Copy = b.Copy
+	}
+	if b.Restart {
+		clear(m.rows)
+	}
+	for _, c := range slices.Concat(m.put, b.Rows) {
 		m.rows[RowKey{c.Schema.Table, c.Key}] = c.New
 	}
-	m.memStore.drain = Drain{}
+	if m.captured {
+		m.memStore.drain = Drain{}
+	}
 	return nil
 }
 
-func (m memRound) Abort() {}
+func (m *memRound) Abort() {}

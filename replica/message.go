@@ -35,7 +35,7 @@ func frames(t FrameType, body []byte) []Frame {
 // limit returns the most bytes that a message of this type may have, after decompression.
 func (t FrameType) limit() int {
 	switch t {
-	case FrameChunk:
+	case FrameChunk, FrameMend:
 		return MaxMessageBytes
 	case FrameBlocks:
 		return maxBlocksBytes

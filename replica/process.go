@@ -16,6 +16,7 @@ type Input struct {
 	Frame *Frame
 	Write *Drain // a local transaction that did not come through the store's own capture
 	Probe bool   // ask every peer where it stands
+	Audit *Audit // compare the rows with a peer's
 }
 
 // LinkUp is the news of a connection.
@@ -29,7 +30,11 @@ func (r *Replica) content(in Input) bool {
 	switch {
 	case in.Write != nil:
 		return true
-	case in.Frame == nil || !in.Frame.Type.Content():
+	case in.Frame == nil:
+		return false
+	case in.Frame.Type == FrameChunk:
+		return !r.ready // a first copy is merged as it comes
+	case !in.Frame.Type.Content():
 		return false
 	}
 	return in.Frame.Type != FrameBlocks || !r.allMerged(in.From, *in.Frame)
@@ -101,12 +106,14 @@ func (r *Replica) round(ctx context.Context, s Store, now Instant, in []Input, o
 		return fmt.Errorf("replica: begin: %w", err)
 	}
 	defer round.Abort()
-	drain, err := round.Capture()
-	if err != nil {
-		return fmt.Errorf("replica: capture: %w", err)
-	}
-	if _, err := r.Write(round, now, drain); err != nil {
-		return err
+	if r.ready { // what is written before the first copy is taken in after it: it must not look newer than the group's rows
+		drain, err := round.Capture()
+		if err != nil {
+			return fmt.Errorf("replica: capture: %w", err)
+		}
+		if _, err := r.Write(round, now, drain); err != nil {
+			return err
+		}
 	}
 	if err := r.stepAll(round, now, in); err != nil {
 		return err
@@ -123,7 +130,7 @@ func (r *Replica) round(ctx context.Context, s Store, now Instant, in []Input, o
 	return nil
 }
 
-func (r *Replica) stepAll(v View, now Instant, in []Input) error {
+func (r *Replica) stepAll(v Round, now Instant, in []Input) error {
 	for _, i := range in {
 		var err error
 		switch {
@@ -139,6 +146,8 @@ func (r *Replica) stepAll(v View, now Instant, in []Input) error {
 			_, err = r.Write(v, now, *i.Write)
 		case i.Probe:
 			r.Probe(now)
+		case i.Audit != nil:
+			r.StartAudit(now, *i.Audit)
 		}
 		if err != nil {
 			return err

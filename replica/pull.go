@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -11,6 +13,10 @@ import (
 // it is whole, then merged and claimed as one unit. Nothing of it is claimed before: a server that sends
 // only surviving registers leaves out what was overwritten, so a part of a session may lack content that
 // its own transactions were replaced by.
+//
+// A first copy is such a session too. The replica that makes it serves nobody and shows nothing yet, so that its rows
+// need no stage: they are merged as they come, and committed with the place up to which they have come (copyState). A
+// program that ends in the middle goes on from there.
 //
 // A broken session leaves its stage behind. Any replica may go on with it that holds all that the server
 // held when it made the last chunk. It is not enough to hold the first cut: what the server merged
@@ -23,16 +29,27 @@ type pull struct {
 	movedAt int64
 	wanted  crdt.Coverage // the heads for which it was begun, as the server was thought to hold them
 	cap     hlc.Timestamp // the greatest time that was asked for, of any origin, since the stage began
+	ahead   hlc.Timestamp // the greatest time that has come
 
-	cut    crdt.Coverage // the first cut; nil until chunk 0
-	after  *placeBody    // where the stage ends
-	seen   crdt.Coverage // what the server held when it made the last chunk
-	chunks [][]byte      // staged deltas
-	told   told
-	bytes  int
-	base   uint64 // chunks staged in earlier sessions
-	credit uint64 // chunks to come before more are asked for
-	run    uint64 // the server's number for the session, from its first chunk
+	cut      crdt.Coverage  // the first cut; nil until chunk 0
+	after    *placeBody     // where the stage ends
+	seen     crdt.Coverage  // what the server held when it made the last chunk
+	stage    stage          // deltas; of a first copy, which is merged as it comes, none
+	schemas  []*crdt.Schema // of the staged rows, not known before
+	told     told
+	progress Progress
+	chunks   uint64   // of this session
+	bases    []*known // against which the server may pack its cuts
+	credit   uint64   // chunks to come before more are asked for
+	run      uint64   // the server's number for the session, from its first chunk
+}
+
+// Progress says how far a session has come.
+type Progress struct {
+	Rows  uint64 // that have come
+	Total uint64 // about how many there will be; 0: nobody knows
+	Bytes uint64 // of them, not compressed
+	Table string // of the last row
 }
 
 // tickPull gives up a session that does not move, and starts one where it would bring something.
@@ -41,15 +58,19 @@ func (r *Replica) tickPull() {
 		if r.now.Mono-p.movedAt < millis(sessionTimeout) {
 			return
 		}
-		r.breakPull(r.link(p.link), r.now.Mono+millis(busyRetry))
+		l := r.link(p.link)
+		if l != nil {
+			l.whole = true // in case that it is the vector
+		}
+		r.breakPull(l, r.now.Mono+millis(busyRetry))
 	}
 	if l := r.server(); l != nil {
 		r.startPull(l)
 	}
 }
 
-// server chooses the link to pull from: one that can go on with the stage before others, a hub before
-// others, an older link before a newer one.
+// server chooses the link to pull from: one that can go on with the stage before others, the last server before others, a
+// hub before others, an older link before a newer one.
 func (r *Replica) server() *link {
 	var best *link
 	score := -1
@@ -61,8 +82,13 @@ func (r *Replica) server() *link {
 		if l.hub {
 			n++
 		}
-		if r.pull != nil && r.pull.server == l.origin {
-			n += 2
+		if p := r.pull; p != nil && p.cut != nil {
+			if p.server == l.origin {
+				n += 2
+			}
+			if l.known.Includes(p.seen) {
+				n += 4
+			}
 		}
 		if n > score {
 			best, score = l, n
@@ -75,7 +101,7 @@ func (r *Replica) startPull(l *link) {
 	r.session++
 	p := r.pull
 	if p == nil || p.cut == nil || !l.known.Includes(p.seen) {
-		p = &pull{}
+		p = r.newPull()
 	} else {
 		r.stats.SessionsResumed++
 		if p.server != l.origin {
@@ -83,19 +109,53 @@ func (r *Replica) startPull(l *link) {
 		}
 	}
 	p.active, p.link, p.id, p.server, p.movedAt = true, l.id, r.session, l.origin, r.now.Mono
-	p.base, p.credit, p.run = uint64(len(p.chunks)), startCredit, 0
+	p.chunks, p.credit, p.run = 0, startCredit, 0
 	r.pull = p
+	if r.ready && !l.pullNow {
+		r.graftBehind(l) // it did not come by push
+	}
 	p.wanted = crdt.Coverage{}
 	for o := range l.ahead {
 		p.wanted[o] = l.known[o]
 	}
 	l.pullNow = false
 	p.cap = max(p.cap, r.limit(true))
-	body := pullBody{Session: p.id, Claims: vectorOf(r.coverage), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit}
+	bases := []*known{l.theirs, l.ours}
+	if l.whole {
+		bases = nil
+	}
+	p.bases = []*known{l.theirs, l.ours}
+	body := pullBody{
+		Session: p.id, Claims: r.packAll(l), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit, Copy: !r.ready,
+	}
 	if p.cut != nil {
-		body.Cut, body.After, body.Seen = vectorOf(p.cut), p.after, vectorOf(p.seen)
+		cut, seen := r.pack(vectorOf(p.cut), bases...), r.pack(vectorOf(p.seen), bases...)
+		body.Cut, body.After, body.Seen = &cut, p.after, &seen
+	}
+	p.bases = append(p.bases, l.ours)
+	if l.theirs != nil {
+		body.Holds = l.theirs.hash[:]
 	}
 	r.send(l, FramePull, encodeBody(body))
+}
+
+// newPull begins a stage, after the one before was given up.
+func (r *Replica) newPull() *pull {
+	r.dropPull()
+	return &pull{stage: stage{scratch: r.cfg.Scratch, limit: r.cfg.StageBytes}}
+}
+
+// dropPull gives up what has come of a session. Of a first copy that is rows: they may belong to transactions that
+// nobody else ever gets to see.
+func (r *Replica) dropPull() {
+	if p := r.pull; p != nil {
+		p.stage.drop()
+		if !r.ready && p.cut != nil {
+			r.rows.clear()
+			r.batch.Restart, r.batch.Copy = true, []byte{}
+		}
+	}
+	r.pull = nil
 }
 
 // breakPull ends the running session and keeps its stage. The link, where it is still there, is not asked
@@ -127,7 +187,7 @@ func (r *Replica) current(l *link, id uint64) *pull {
 // pulls reports whether a session with the link is on its way in.
 func (r *Replica) pulls(l *link) bool { return r.pull != nil && r.pull.active && r.pull.link == l.id }
 
-func (r *Replica) onChunk(l *link, body []byte) error {
+func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 	var c chunkBody
 	if err := decodeBody(FrameChunk, body, &c); err != nil {
 		return err
@@ -136,20 +196,36 @@ func (r *Replica) onChunk(l *link, body []byte) error {
 	if p == nil {
 		return nil
 	}
-	next := uint64(len(p.chunks)) - p.base
-	if next == 0 {
+	if p.chunks == 0 {
 		p.run = c.Run
 	}
-	if c.Seq != next || c.Run != p.run {
-		if c.Seq > next && c.Run == p.run {
+	if c.Seq != p.chunks || c.Run != p.run {
+		if c.Seq > p.chunks && c.Run == p.run {
 			r.breakPull(l, 0) // one was lost; the next session begins after the last that came
 		}
 		return nil
 	}
-	if err := p.stage(c, r.schemas); err != nil {
+	before := p.after
+	cut, err := r.firstCut(l, p, c)
+	if err != nil {
+		return r.unbased(l, err)
+	}
+	rows, err := p.read(c, cut, r.schemas)
+	if err != nil {
+		return err
+	}
+	if r.ready {
+		err = p.stage.add(c.Delta)
+	} else if ok := r.copyable(l, p); !ok {
+		return nil
+	} else {
+		err = r.mergeCopy(v, l, p, rows, before)
+	}
+	if err != nil {
 		return err
 	}
 	p.movedAt = r.now.Mono
+	p.chunks++
 	if p.credit--; p.credit <= startCredit-moreCredit {
 		p.credit += moreCredit
 		r.send(l, FrameCredit, encodeBody(creditBody{p.id, moreCredit}))
@@ -157,39 +233,77 @@ func (r *Replica) onChunk(l *link, body []byte) error {
 	return nil
 }
 
-func (p *pull) stage(c chunkBody, known *schemaSet) error {
-	if p.cut == nil {
-		cut, err := c.Cut.coverage()
-		if err != nil {
-			return err
-		}
-		p.cut, p.seen = cut, cut.Clone()
+// firstCut returns the first cut of a session, which its first chunk holds.
+func (r *Replica) firstCut(l *link, p *pull, c chunkBody) (crdt.Coverage, error) {
+	if p.cut != nil {
+		return p.cut, nil
 	}
+	if c.Cut == nil {
+		return nil, fmt.Errorf("%w: CHUNK without its cut", ErrFrame)
+	}
+	_, cut, err := r.unpack(l, *c.Cut, p.bases...)
+	return cut, err
+}
+
+// unbased gives the running session up over a vector whose base is gone, and asks for it anew with a whole one. Another
+// error it returns.
+func (r *Replica) unbased(l *link, err error) error {
+	if !errors.Is(err, errBase) {
+		return err
+	}
+	l.whole = true
+	r.breakPull(l, 0)
+	return nil
+}
+
+// read checks a whole chunk before anything of it is kept, and takes note of where the session has come to.
+func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) ([]crdt.RowDelta, error) {
 	seen, err := c.Seen.coverage()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.After == nil {
-		return fmt.Errorf("%w: CHUNK without its end", ErrFrame)
+		return nil, fmt.Errorf("%w: CHUNK without its end", ErrFrame)
 	}
 	if _, err := c.After.position(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, enc := range c.Schemas {
 		if err := p.told.add(enc, known); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	p.chunks = append(p.chunks, c.Delta)
-	p.bytes += len(c.Delta)
-	p.after = c.After
+	offer := offered{known: known, told: p.told.schemas}
+	rows, err := crdt.ParseDelta(string(c.Delta), offer)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	ahead := max(p.ahead, crdt.MaxTime(rows))
+	if ahead > p.cap {
+		return nil, fmt.Errorf("%w: a session holds %s, beyond the %s that was asked for", ErrFrame, ahead, p.cap)
+	}
+	if p.cut == nil {
+		p.cut, p.seen = cut, cut.Clone()
+	}
 	p.seen.Add(seen)
-	return nil
+	p.after, p.ahead = c.After, ahead
+	for _, s := range offer.used(rows) {
+		if !slices.Contains(p.schemas, s) {
+			p.schemas = append(p.schemas, s)
+		}
+	}
+	p.progress.Rows += uint64(len(rows))
+	p.progress.Bytes += uint64(len(c.Delta))
+	p.progress.Total = max(p.progress.Total, c.Total)
+	if len(rows) > 0 {
+		p.progress.Table = rows[len(rows)-1].Schema.Table
+	}
+	return rows, nil
 }
 
 // onDone merges the stage and claims the server's last cut, as one unit. This is the only place where a
 // session claims anything.
-func (r *Replica) onDone(v View, l *link, body []byte) error {
+func (r *Replica) onDone(v Round, l *link, body []byte) error {
 	var d doneBody
 	if err := decodeBody(FrameDone, body, &d); err != nil {
 		return err
@@ -198,49 +312,44 @@ func (r *Replica) onDone(v View, l *link, body []byte) error {
 	if p == nil {
 		return nil
 	}
-	cut, err := d.Cut.coverage()
+	_, cut, err := r.unpack(l, d.Cut, p.bases...)
 	if err != nil {
-		return err
+		return r.unbased(l, err)
 	}
-	if n := uint64(len(p.chunks)) - p.base; d.Seq != n || n > 0 && d.Run != p.run {
+	if d.Seq != p.chunks || p.chunks > 0 && d.Run != p.run {
 		r.breakPull(l, 0)
 		return nil
 	}
 	if r.checkOwn(cut[r.origin]); r.forked != nil {
-		r.pull = nil
+		r.dropPull()
 		return nil // it would be claimed as made here
-	}
-	rows, err := r.parseStage(p)
-	if err != nil {
-		return err
-	}
-	ahead := crdt.MaxTime(rows)
-	if ahead > p.cap {
-		return fmt.Errorf("%w: a session holds %s, beyond the %s that was asked for", ErrFrame, ahead, p.cap)
 	}
 	for o, h := range cut {
 		// A head beyond the clock may be claimed where something later has replaced all that is below it.
 		if h > r.coverage[o] && h > r.clock.Last() {
-			ahead = max(ahead, h)
+			p.ahead = max(p.ahead, h)
 		}
 	}
-	if ahead > r.limit(true) { // this machine's clock was set back meanwhile
-		r.breakPull(l, 0)
-		l.takesFrom = ahead.Millis() - millis(maxSkew)
+	if !r.inTime(l, p) {
 		return nil
 	}
+	if r.ready {
+		if err := r.learn(p.schemas); err != nil {
+			return err
+		}
+		if err := r.mergeStage(v, p); err != nil {
+			return err
+		}
+	} else if p.cut != nil {
+		r.batch.Copy = []byte{}
+	}
 	r.pull = nil
-	if err := r.learn(offered{known: r.schemas, told: p.told.schemas}.used(rows)); err != nil {
-		return err
-	}
-	n, err := r.rows.merge(v, rows, false)
-	if err != nil {
-		return err
-	}
-	r.stats.RowsMerged += uint64(n)
-	r.clock.Update(ahead)
+	r.clock.Update(p.ahead)
 	for o, h := range cut {
-		r.raise(o, h)
+		if h > r.coverage[o] {
+			r.raise(o, h)
+			r.learned(l, o)
+		}
 	}
 	r.becomeReady(l)
 	r.stats.SessionsPulled++
@@ -264,18 +373,51 @@ func (r *Replica) unlearn(l *link, wanted, cut crdt.Coverage) {
 	r.seeBehind(l)
 }
 
-// parseStage reads the whole stage before any of it is merged: a session with a fault in it changes
-// nothing.
-func (r *Replica) parseStage(p *pull) (rows []crdt.RowDelta, err error) {
-	schemas := offered{known: r.schemas, told: p.told.schemas}
-	for _, chunk := range p.chunks {
-		part, err := crdt.ParseDelta(string(chunk), schemas)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrFrame, err)
-		}
-		rows = append(rows, part...)
+// inTime ends the session where it holds something beyond this machine's clock, which was set back meanwhile.
+func (r *Replica) inTime(l *link, p *pull) bool {
+	if p.ahead <= r.limit(true) {
+		return true
 	}
-	return rows, nil
+	r.breakPull(l, 0)
+	l.takesFrom = p.ahead.Millis() - millis(maxSkew)
+	return false
+}
+
+// mergeStage merges what is staged. Its chunks were checked when they came; what is wrong with one now is the fault
+// of the room in which it was kept.
+func (r *Replica) mergeStage(v Round, p *pull) error {
+	known := offered{known: r.schemas}
+	err := p.stage.each(func(chunk []byte) error {
+		rows, err := crdt.ParseDelta(string(chunk), known)
+		if err != nil {
+			return err
+		}
+		n, err := r.rows.merge(v, rows, false)
+		r.stats.RowsMerged += uint64(n)
+		if err != nil || !p.stage.large() {
+			return err
+		}
+		return r.putRows(v)
+	})
+	if err != nil {
+		return fmt.Errorf("replica: merge a session that was staged: %w", err)
+	}
+	p.stage.drop()
+	return nil
+}
+
+// putRows hands the changed rows to the store ahead of the commit, where there are so many: a session may be larger
+// than memory.
+func (r *Replica) putRows(v Round) error {
+	if len(r.rows.order) < r.cfg.PutRows {
+		return nil
+	}
+	r.batch.Put = true
+	if err := v.Put(r.rows.changes(r.schemas)); err != nil {
+		return err
+	}
+	r.rows.flush()
+	return nil
 }
 
 // becomeReady joins the server's group with the first copy.
@@ -284,9 +426,7 @@ func (r *Replica) becomeReady(l *link) {
 		return
 	}
 	r.ready, r.batch.Ready = true, true
-	if r.group == (GroupID{}) {
-		r.group, r.batch.Group = l.group, l.group
-	}
+	r.joinGroup(l)
 	for _, other := range r.links {
 		if other.greeted {
 			r.sendHello(other, true)
@@ -303,8 +443,10 @@ func (r *Replica) onSessionReject(l *link, b rejectBody) error {
 	r.breakPull(l, r.now.Mono+millis(busyRetry))
 	switch b.Reason {
 	case RejectResume:
-		r.pull = nil
+		r.dropPull()
 		l.notBefore = 0
+	case RejectBase:
+		l.whole, l.notBefore = true, 0
 	case RejectSkew:
 		l.takesFrom = hlc.Timestamp(min(b.Time, hlc.Max)).Millis() - millis(maxSkew)
 	}

@@ -24,12 +24,19 @@ func (r *Replica) encode(b *crdt.Block) push {
 	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes}
 }
 
-// sendPushes hands the blocks merged since the last Ready to the links that follow, in the order in which
-// they were merged.
+// sendPushes hands the blocks merged since the last Ready to the links that follow and are not pruned for their
+// origins, in the order in which they were merged; and tells the heads that are due.
 func (r *Replica) sendPushes() {
 	for _, l := range r.links {
-		if l.greeted && len(r.pushes) > 0 {
+		if !l.greeted {
+			continue
+		}
+		if len(r.pushes) > 0 {
 			r.pushTo(l)
+		}
+		r.sendTurns(l)
+		if r.now.Mono >= l.tellAtNext() {
+			r.tellFresh(l)
 		}
 	}
 	r.pushes = nil
@@ -48,9 +55,12 @@ func (r *Replica) pushTo(l *link) {
 	for _, p := range r.pushes {
 		o, s := p.block.Stamp.Origin, p.block.Stamp
 		if p.from == l {
+			r.note(l, o, 0, true)
 			continue
 		}
+		_, lazy := l.lazy[o]
 		if at := max(l.known[o], l.sent[o]); at >= s.Time {
+			l.owes = true // it told us first
 			continue
 		} else if p.announce {
 			if heads == nil {
@@ -60,9 +70,14 @@ func (r *Replica) pushTo(l *link) {
 			r.stats.BlocksAnnounced++
 			announce.Rows += uint64(len(p.block.Rows))
 			announce.Bytes += uint64(len(p.raw))
+			r.pushed(l, o)
+			continue
+		} else if lazy || o == l.origin { // its own it holds, unless its database was set back
+			r.note(l, o, headsEvery, false)
 			continue
 		} else if at != p.block.Prev || l.lagging || !l.ready {
-			continue // it is further behind: it learns of the head and pulls
+			r.note(l, o, 0, false) // it is further behind: it learns of the head and pulls
+			continue
 		}
 		if schemas := r.untold(l, p.block); len(schemas) > 0 {
 			flush()
@@ -73,6 +88,7 @@ func (r *Replica) pushTo(l *link) {
 		}
 		blocks = appendItem(blocks, p.raw)
 		l.sent[o] = s.Time
+		r.pushed(l, o)
 	}
 	flush()
 	if len(heads) > 0 {
@@ -141,6 +157,7 @@ func (r *Replica) onBlock(v View, l *link, b heldBlock) error {
 		r.stats.BlocksDuplicate++
 	case b.stamp.Time <= head:
 		r.stats.BlocksDuplicate++
+		r.duplicate(l, b.stamp)
 	case b.prev < head:
 		r.refuse(l, rejectBody{Reason: RejectFork, Origin: o[:], Time: head},
 			fmt.Errorf("replica: origin %s has two transactions after %s: its database was copied and both copies wrote", o.Short(), b.prev))
@@ -181,6 +198,7 @@ func (r *Replica) mergeBlock(v View, l *link, raw []byte) error {
 	r.stats.RowsMerged += uint64(n)
 	r.clock.Update(b.Stamp.Time)
 	r.raise(b.Stamp.Origin, b.Stamp.Time)
+	r.grow(l, b)
 	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes})
 	return nil
 }

@@ -25,7 +25,11 @@ type Config struct {
 	Hub         bool          // tells others that this replica serves as a hub
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
 	CacheRows   int           // decoded rows kept in memory; 0: a default
+	PackBytes   int           // vectors from this size on are sent as changes against known ones; 0: a default
 	ChunkBytes  int           // size to which the chunks of a session are filled; 0: a default
+	StageBytes  int           // how much of a session is held in memory until it is whole; 0: a default
+	PutRows     int           // changed rows of a large session that gather before they are handed to the store; 0: a default
+	Scratch     Scratch       // where the rest is held; nil: in memory too
 	SessionSeed uint64        // the first session number, so that numbers differ between runs
 }
 
@@ -36,8 +40,17 @@ func (c *Config) validate() error {
 	if c.CacheRows == 0 {
 		c.CacheRows = defaultCacheRows
 	}
+	if c.PackBytes == 0 {
+		c.PackBytes = defaultPackBytes
+	}
 	if c.ChunkBytes == 0 {
 		c.ChunkBytes = defaultChunkBytes
+	}
+	if c.StageBytes == 0 {
+		c.StageBytes = defaultStageBytes
+	}
+	if c.PutRows == 0 {
+		c.PutRows = defaultPutRows
 	}
 	return nil
 }
@@ -53,16 +66,21 @@ type Replica struct {
 	ready  bool
 
 	coverage crdt.Coverage // claimed: for each transaction in it, the rows hold its writes or newer ones
+	sorted   vector        // coverage, as it crosses the wire
 	hash     [16]byte      // of coverage; valid while hashed
 	hashed   bool
+	raisedAt int64 // when a head last rose, on the clock of Instant.Mono
 
 	schemas *schemaSet
 	rows    *rowSet
 	links   []*link // in order of arrival
 	held    map[crdt.Origin]*heldBlocks
+	tree    map[crdt.Origin]branch
+	vectors vectorCache
 	pull    *pull // the session this replica is a client of, or the stage of a broken one
 	served  []*served
-	session uint64 // the last session number given out
+	audit   *audit // the last that was asked for here; nil: none
+	session uint64 // the last number given out, of a session or of a question of an audit
 	run     uint64 // the last run number given out, for sessions served
 
 	pushes []push // blocks merged since the last Ready, for links that follow
@@ -87,6 +105,11 @@ type Counters struct {
 	SessionsResumed uint64 // gone on with as client, where a broken one ended
 	SessionsMoved   uint64 // of these: at another server
 	PassesServed    uint64 // as server, beyond the first of each session
+	LinksPruned     uint64 // for an origin, because a block came again on it
+	LinksGrafted    uint64 // for an origin, because its blocks came late or not at all on others
+	LinksReplanted  uint64 // for an origin, because the link that brought its blocks is gone
+	VectorsWarm     uint64 // all heads of another, told as changes against a vector
+	VectorsUnknown  uint64 // of these: such that the vector is not known here
 	BlocksAnnounced uint64 // too large to push, or part of a chain
 	RowsMerged      uint64 // rows changed by others
 }
@@ -102,7 +125,7 @@ func New(cfg Config, v View) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, origin: st.Origin, group: st.Group, ready: st.Ready, coverage: st.Coverage.Clone(),
-		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, session: cfg.SessionSeed, run: cfg.SessionSeed,
+		schemas: newSchemaSet(), rows: newRowSet(cfg.CacheRows), held: map[crdt.Origin]*heldBlocks{}, tree: map[crdt.Origin]branch{}, session: cfg.SessionSeed, run: cfg.SessionSeed,
 	}
 	for _, s := range st.Schemas {
 		if err := r.schemas.load(s); err != nil {
@@ -112,6 +135,11 @@ func New(cfg Config, v View) (*Replica, error) {
 	r.clock.Update(max(r.coverage.Max(), cfg.After))
 	if err := r.chooseOrigin(v); err != nil {
 		return nil, fmt.Errorf("replica: load: %w", err)
+	}
+	if !r.ready && len(st.Copy) > 0 {
+		if err := r.resumeCopy(st.Copy); err != nil {
+			return nil, fmt.Errorf("replica: load: %w", err)
+		}
 	}
 	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
 		r.group, r.ready = cfg.NewGroup, true
@@ -132,6 +160,7 @@ func (r *Replica) chooseOrigin(v View) error {
 		}
 	}
 	r.own.from = r.coverage[r.origin]
+	r.sorted = vectorOf(r.coverage)
 	return nil
 }
 
@@ -190,20 +219,21 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 		return
 	}
 	r.coverage[o] = h
+	r.sorted = r.sorted.with(o, h)
 	r.hashed = false
 	if r.batch.Heads == nil {
 		r.batch.Heads = crdt.Coverage{}
 	}
 	r.batch.Heads[o] = h
+	r.raisedAt = r.now.Mono
 	for _, l := range r.links {
-		l.fresh[o] = struct{}{}
 		r.compare(l, o)
 	}
 }
 
 func (r *Replica) coverageHash() [16]byte {
 	if !r.hashed {
-		r.hash, r.hashed = r.coverage.Hash(), true
+		r.hash, r.hashed = r.sorted.hash(), true
 	}
 	return r.hash
 }
@@ -229,8 +259,9 @@ type Status struct {
 	Clock    hlc.Timestamp // greatest stamp time given out or merged
 	Links    []LinkStatus
 	Held     []HeldStatus
-	Pulling  bool // a session is on its way in
-	Staged   int  // bytes of it held until it is whole
+	Pulling  bool     // a session is on its way in
+	Staged   int      // bytes of it held until it is whole
+	Progress Progress // of the session that is on its way in, or was broken off
 	Counters Counters
 }
 
@@ -255,7 +286,7 @@ func (r *Replica) Status() Status {
 		s.Held = append(s.Held, HeldStatus{o, len(h.blocks), h.blocks[0].stamp.Time, r.ahead(o, h.blocks[0])})
 	}
 	if r.pull != nil {
-		s.Pulling, s.Staged = r.pull.active, r.pull.bytes
+		s.Pulling, s.Staged, s.Progress = r.pull.active, r.pull.stage.bytes, r.pull.progress
 	}
 	return s
 }

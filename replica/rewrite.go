@@ -14,6 +14,17 @@ type Rewriter struct {
 	parts map[LinkID]*[2]assembler
 }
 
+// ErrAudit says that an audit cannot be rewritten: it compares hashes of what the rows hold.
+var ErrAudit = errors.New("replica: an audit compares hashes of the rows as they are")
+
+// Copy rewrites the state of an unfinished first copy, as a store keeps it.
+func (w *Rewriter) Copy(state []byte) ([]byte, error) {
+	if len(state) == 0 {
+		return state, nil
+	}
+	return again(FramePull, state, func(c *copyState) error { return w.place(c.After) })
+}
+
 // broken is a body that no type of frame allows.
 var broken = []byte{0xff}
 
@@ -74,6 +85,10 @@ func (w *Rewriter) message(t FrameType, body []byte) ([]byte, error) {
 			b.Text = "" // it may quote a value
 			return nil
 		})
+	case FramePrune:
+		return again(t, body, func(*pruneBody) error { return nil })
+	case FrameAudit, FrameAudited, FrameMend:
+		return nil, ErrAudit
 	case FramePull:
 		return again(t, body, func(b *pullBody) error { return w.place(b.After) })
 	case FrameChunk:

@@ -7,7 +7,7 @@ import (
 )
 
 // rowSet is what the replica knows of rows between two commits: those changed since the last one, and a
-// cache of committed ones. The replica is the only writer of its rows, so the cache is never stale.
+// cache of committed ones. The replica is the only writer of its rows, so the cache is stale only where a row was damaged.
 type rowSet struct {
 	changed map[RowKey]*changedRow
 	order   []RowKey // the keys of changed, in the order of their first change
@@ -43,6 +43,13 @@ func (s *rowSet) merge(v View, deltas []crdt.RowDelta, local bool) (changed int,
 	return changed, nil
 }
 
+// add takes in rows that nobody has written before.
+func (s *rowSet) add(deltas []crdt.RowDelta) {
+	for _, d := range deltas {
+		s.mergeOne(RowKey{d.Schema.Table, d.Key}, d.Row, nil, false)
+	}
+}
+
 func (s *rowSet) mergeOne(k RowKey, delta crdt.Row, committed map[RowKey]crdt.Row, local bool) bool {
 	c := s.changed[k]
 	if c == nil {
@@ -61,6 +68,30 @@ func (s *rowSet) mergeOne(k RowKey, delta crdt.Row, committed map[RowKey]crdt.Ro
 	}
 	c.new, c.local = row, c.local && local
 	return true
+}
+
+// fresh reads rows as they are now, from the store and not from the cache: what changed them may be no transaction.
+func (s *rowSet) fresh(v View, keys []RowKey) ([]crdt.Row, error) {
+	rows, err := v.Rows(keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		s.cache.Remove(k)
+		if c := s.changed[k]; c != nil {
+			rows[i] = c.new
+		}
+	}
+	return rows, nil
+}
+
+// anew has a row that fresh has read, joined with what it lacks, stored, indexed and shown as if nothing were known of it.
+func (s *rowSet) anew(k RowKey, row crdt.Row) {
+	if c := s.changed[k]; c != nil {
+		c.old, c.new, c.local = crdt.Row{}, c.new.Merge(row), false
+		return
+	}
+	s.set(k, crdt.Row{}, row)
 }
 
 // set replaces a committed row.
@@ -117,6 +148,22 @@ func (s *rowSet) changes(schemas *schemaSet) []RowChange {
 		out[i] = RowChange{Schema: schemas.current[k.Table], Key: k.Key, Old: c.old, New: c.new, Local: c.local}
 	}
 	return out
+}
+
+// flush takes the changes as written by the open round, which reads show from now on.
+func (s *rowSet) flush() {
+	for _, k := range s.order {
+		s.cache.Remove(k)
+	}
+	clear(s.changed)
+	s.order = s.order[:0]
+}
+
+// clear forgets all rows, those not committed and those kept.
+func (s *rowSet) clear() {
+	clear(s.changed)
+	s.order = s.order[:0]
+	s.cache.Purge()
 }
 
 // commit takes the changes as committed.

@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 		if !strings.HasSuffix(path, ".txt") {
 			return
 		}
-		s := &stage{actors: map[string]*actor{}, names: map[string]string{}, now: scriptBegins}
+		s := &theatre{actors: map[string]*actor{}, names: map[string]string{}, now: scriptBegins}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			s.t, s.d = t, d
 			s.out.Reset()
@@ -41,8 +41,8 @@ func TestScripts(t *testing.T) {
 
 const scriptBegins = 1_700_000_000_000
 
-// stage is what a script plays on.
-type stage struct {
+// theatre is what a script plays on.
+type theatre struct {
 	t      *testing.T
 	d      *datadriven.TestData
 	out    strings.Builder
@@ -55,7 +55,7 @@ type stage struct {
 
 // actor is one replica of a script.
 type actor struct {
-	s       *stage
+	s       *theatre
 	name    string
 	number  byte
 	lives   byte  // how often it was loaded
@@ -76,13 +76,13 @@ type end struct {
 	queue []Frame
 }
 
-func (s *stage) printf(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }
+func (s *theatre) printf(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }
 
-func (s *stage) command() {
+func (s *theatre) command() {
 	commands := map[string]func(){
 		"add-replica": s.addReplica, "link": s.link, "unlink": s.unlink, "write": s.write, "deliver": s.deliver, "drop": s.drop,
 		"double": s.double, "tick": s.tick, "run": s.run, "status": s.status, "rows": s.rows, "clock": s.clock, "save": s.save,
-		"put-back": s.putBack, "copy": s.copy, "ask": s.ask,
+		"put-back": s.putBack, "copy": s.copy, "ask": s.ask, "damage": s.damage, "audit": s.audit, "audited": s.audited,
 	}
 	f := commands[s.d.Cmd]
 	if f == nil {
@@ -91,13 +91,13 @@ func (s *stage) command() {
 	f()
 }
 
-func (s *stage) int(key string, otherwise int) int {
+func (s *theatre) int(key string, otherwise int) int {
 	s.d.MaybeScanArgs(s.t, key, &otherwise)
 	return otherwise
 }
 
 // actor returns the replica named by the n-th argument.
-func (s *stage) actor(n int) *actor {
+func (s *theatre) actor(n int) *actor {
 	if n < len(s.d.CmdArgs) {
 		if a := s.actors[s.d.CmdArgs[n].Key]; a != nil {
 			return a
@@ -108,7 +108,7 @@ func (s *stage) actor(n int) *actor {
 }
 
 // add-replica NAME [founder] [group=N] [chunk=BYTES] [clock=MILLISECONDS]
-func (s *stage) addReplica() {
+func (s *theatre) addReplica() {
 	name := s.d.CmdArgs[0].Key
 	a := &actor{
 		s: s, name: name, number: byte(len(s.actors) + 1), offset: int64(s.int("clock", 0)), chunk: s.int("chunk", 0),
@@ -187,7 +187,7 @@ func (e *end) cut() {
 }
 
 // link A B
-func (s *stage) link() {
+func (s *theatre) link() {
 	s.nextID += 2
 	a, b := &end{at: s.actor(0), id: s.nextID}, &end{at: s.actor(1), id: s.nextID + 1}
 	a.other, b.other = b, a
@@ -200,7 +200,7 @@ func (s *stage) link() {
 }
 
 // end returns the end at `at` of its link to `from`.
-func (s *stage) end(from, at *actor) *end {
+func (s *theatre) end(from, at *actor) *end {
 	for _, e := range at.ends {
 		if e.other.at == from {
 			return e
@@ -211,22 +211,22 @@ func (s *stage) end(from, at *actor) *end {
 }
 
 // ask FROM TO: a PULL that FROM would not send of itself.
-func (s *stage) ask() {
+func (s *theatre) ask() {
 	e := s.end(s.actor(0), s.actor(1))
-	body := encodeBody(pullBody{Session: 1, Claims: vector{}, CapOwn: hlc.Max, Cap: hlc.Max, Credit: 1})
+	body := encodeBody(pullBody{Session: 1, Claims: packed{}, CapOwn: hlc.Max, Cap: hlc.Max, Credit: 1})
 	e.queue = append(e.queue, Frame{Type: FramePull, Body: body})
 	e.deliver(0)
 }
 
 // unlink A B
-func (s *stage) unlink() {
+func (s *theatre) unlink() {
 	s.end(s.actor(0), s.actor(1)).cut()
 	s.actor(0).process()
 	s.actor(1).process()
 }
 
 // write NAME, then a line for each operation: insert KEY a=1 b=2, update KEY a=3, delete KEY, replace KEY a=1
-func (s *stage) write() {
+func (s *theatre) write() {
 	a := s.actor(0)
 	kinds := map[string]crdt.OpKind{"insert": crdt.OpInsert, "update": crdt.OpUpdate, "delete": crdt.OpDelete, "replace": crdt.OpReplace}
 	g := Group{WallMillis: s.now + a.offset}
@@ -244,7 +244,7 @@ func (s *stage) write() {
 }
 
 // deliver FROM TO [n=N]: the next frames on that way; n=0: all that are there now. deliver alone: everywhere.
-func (s *stage) deliver() {
+func (s *theatre) deliver() {
 	if len(s.d.CmdArgs) > 0 {
 		s.end(s.actor(0), s.actor(1)).deliver(s.int("n", 0))
 		return
@@ -267,7 +267,7 @@ func (e *end) deliver(n int) {
 }
 
 // ends returns all ends of links, in order.
-func (s *stage) ends() (all []*end) {
+func (s *theatre) ends() (all []*end) {
 	for _, name := range slices.Sorted(maps.Keys(s.actors)) {
 		for _, id := range slices.Sorted(maps.Keys(s.actors[name].ends)) {
 			all = append(all, s.actors[name].ends[id])
@@ -277,7 +277,7 @@ func (s *stage) ends() (all []*end) {
 }
 
 // drop FROM TO [n=N]: the next frames on that way are lost; n=0: all that are there now.
-func (s *stage) drop() {
+func (s *theatre) drop() {
 	e := s.end(s.actor(0), s.actor(1))
 	n := min(len(e.queue), s.int("n", len(e.queue)))
 	for _, f := range e.queue[:n] {
@@ -287,13 +287,13 @@ func (s *stage) drop() {
 }
 
 // double FROM TO: what is on that way will arrive twice.
-func (s *stage) double() {
+func (s *theatre) double() {
 	e := s.end(s.actor(0), s.actor(1))
 	e.queue = append(slices.Clone(e.queue), e.queue...)
 }
 
 // tick [ms=N]: time passes, and nothing arrives.
-func (s *stage) tick() {
+func (s *theatre) tick() {
 	s.now += int64(s.int("ms", 10))
 	for _, name := range slices.Sorted(maps.Keys(s.actors)) {
 		s.actors[name].process()
@@ -301,7 +301,7 @@ func (s *stage) tick() {
 }
 
 // run [ms=N] [quiet]: time passes in steps of 10 ms, and everything arrives in the next one.
-func (s *stage) run() {
+func (s *theatre) run() {
 	for range s.int("ms", 1000) / 10 {
 		s.now += 10
 		for _, e := range s.ends() {
@@ -317,10 +317,10 @@ func (s *stage) run() {
 }
 
 // clock NAME MILLISECONDS: a replica's wall clock is set, ahead of the others by so much.
-func (s *stage) clock() { s.actor(0).offset = int64(must(strconv.Atoi(s.d.CmdArgs[1].Key))) }
+func (s *theatre) clock() { s.actor(0).offset = int64(must(strconv.Atoi(s.d.CmdArgs[1].Key))) }
 
 // save NAME: a copy of the database is made.
-func (s *stage) save() {
+func (s *theatre) save() {
 	a := *s.actor(0)
 	state := must(a.store.Load())
 	a.store = &memStore{state: state, rows: maps.Clone(a.store.rows)}
@@ -331,7 +331,7 @@ func (s *stage) save() {
 }
 
 // put-back NAME [fence]: the copy takes the place of the database. With fence, that is noticed at the start.
-func (s *stage) putBack() {
+func (s *theatre) putBack() {
 	a := s.actor(0)
 	for _, id := range slices.Sorted(maps.Keys(a.ends)) {
 		a.ends[id].other.queue = nil
@@ -342,7 +342,7 @@ func (s *stage) putBack() {
 }
 
 // copy NAME AS: a copy of the database is run beside it.
-func (s *stage) copy() {
+func (s *theatre) copy() {
 	from := s.actor(0)
 	a := &actor{s: s, name: s.d.CmdArgs[1].Key, number: byte(len(s.actors) + 1), store: newMemStore(), ends: map[LinkID]*end{}}
 	s.actors[a.name] = a
@@ -350,8 +350,54 @@ func (s *stage) copy() {
 	a.load(Config{})
 }
 
+// damage NAME KEY lose | forge | COLUMN=VALUE: something that is no transaction changes the store: it takes a row away, gives it
+// a birth that nobody wrote, or changes a value and leaves its stamp.
+func (s *theatre) damage() {
+	a := s.actor(0)
+	k := RowKey{"t", crdt.MustKey(crdt.Integer(int64(must(strconv.Atoi(s.d.CmdArgs[1].Key)))))}
+	row := a.store.rows[k]
+	switch how := s.d.CmdArgs[2]; how.Key {
+	case "lose":
+		delete(a.store.rows, k)
+		return
+	case "forge":
+		row.Birth.Time += 1 << 40
+		row.Cells = slices.Clone(row.Cells)
+		for i := range row.Cells {
+			row.Cells[i].Stamp = row.Birth
+		}
+	default:
+		row.Cells = slices.Clone(row.Cells)
+		for i := range row.Cells {
+			if row.Cells[i].Column == how.Key {
+				row.Cells[i].Value = crdt.Integer(int64(must(strconv.Atoi(how.Vals[0]))))
+			}
+		}
+	}
+	a.store.rows[k] = row
+}
+
+// audit NAME [dry]: it compares its rows with the first peer.
+func (s *theatre) audit() {
+	a := s.actor(0)
+	a.in = append(a.in, Input{Audit: &Audit{Dry: s.d.HasArg("dry")}})
+	a.process()
+}
+
+// audited NAME: what the audit has come to.
+func (s *theatre) audited() {
+	rep := s.actor(0).r.AuditReport()
+	s.printf("with %s: %d segments%s%s", rep.Peer, rep.Segments, iff(!rep.Over, ", goes on"), iff(rep.Err != nil, ", ended early: %v", rep.Err))
+	for _, t := range rep.Tables {
+		s.printf("%s: %d rows, %d differ, %d of them still", t.Name, t.Rows, t.Differ, t.Unmended)
+	}
+	for _, row := range rep.Rows {
+		s.printf("%s %s", row.RowKey, row.What())
+	}
+}
+
 // status NAME
-func (s *stage) status() {
+func (s *theatre) status() {
 	st := s.actor(0).r.Status()
 	s.printf("origin %s%s heads %s%s", st.Origin.Short(), iff(st.Ready, " ready"), st.Coverage, iff(st.Staged > 0, " staged %d bytes", st.Staged))
 	for _, l := range st.Links {
@@ -367,7 +413,7 @@ func (s *stage) status() {
 }
 
 // rows NAME...: the rows of one replica, or of several, which then must be equal.
-func (s *stage) rows() {
+func (s *theatre) rows() {
 	var all []string
 	for i := range s.d.CmdArgs {
 		var b strings.Builder
@@ -392,7 +438,7 @@ func (s *stage) rows() {
 var timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z\+[0-9a-f]{4}`)
 
 // tell makes times and origins short.
-func (s *stage) tell(text string) string {
+func (s *theatre) tell(text string) string {
 	text = timestamp.ReplaceAllStringFunc(text, func(m string) string {
 		t := must(hlc.Parse(m))
 		if t == 0 {

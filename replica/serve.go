@@ -2,7 +2,9 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -21,6 +23,7 @@ type served struct {
 	id     uint64
 	run    uint64 // our own number: a server that lost its memory may be given an old PULL again
 	claims crdt.Coverage
+	bases  []*known // vectors that the client holds
 	credit uint64
 	seq    uint64
 	first  crdt.Coverage // the cut of the first pass; told with chunk 0
@@ -28,6 +31,8 @@ type served struct {
 	told   map[*crdt.Schema]struct{}
 	caps   struct{ own, other hlc.Timestamp }
 
+	rows  bool // the first pass is over all rows, in order of their keys: a first copy
+	total uint64
 	pass  int
 	cut   crdt.Coverage // this pass: the transactions in cut ...
 	skip  crdt.Coverage // ... but not in skip
@@ -40,7 +45,11 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	if err := decodeBody(FramePull, body, &b); err != nil {
 		return err
 	}
-	claims, err := b.Claims.coverage()
+	v, claims, err := r.unpack(l, b.Claims)
+	if errors.Is(err, errBase) {
+		r.rejectSession(&served{link: l, id: b.Session}, RejectBase, crdt.Stamp{})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -53,20 +62,30 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	l.lastPull = b.Session
 	clear(l.sent)
 	r.learnAllHeads(l, claims)
+	l.theirs = r.vectors.add(v, l.name)
+	bases := []*known{l.theirs}
+	if hash, err := id16(b.Holds); err == nil {
+		bases = append(bases, r.base(hash, []*known{l.ours}))
+	}
 	r.run++
 	s := &served{
-		link: l, id: b.Session, run: r.run, claims: claims, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
+		link: l, id: b.Session, run: r.run, claims: claims, bases: bases, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
 		told: map[*crdt.Schema]struct{}{},
 	}
-	s.caps.own, s.caps.other = b.CapOwn, b.Cap
+	s.caps.own, s.caps.other, s.rows = b.CapOwn, b.Cap, b.Copy
 	if !r.ready {
 		r.rejectSession(s, RejectBusy, crdt.Stamp{})
 		return nil
 	}
 	if b.After != nil {
-		if ok, err := r.resume(s, b); err != nil {
+		ok, err := r.resume(s, b)
+		switch {
+		case errors.Is(err, errBase):
+			r.rejectSession(s, RejectBase, crdt.Stamp{})
+			return nil
+		case err != nil:
 			return err
-		} else if !ok {
+		case !ok:
 			r.rejectSession(s, RejectResume, crdt.Stamp{})
 			return nil
 		}
@@ -81,11 +100,14 @@ func (r *Replica) onPull(l *link, body []byte) error {
 // resume sets a session to go on where a broken one ended, and reports whether this replica can: it must
 // hold all that the server of that session held.
 func (r *Replica) resume(s *served, b pullBody) (bool, error) {
-	cut, err := b.Cut.coverage()
+	if b.Cut == nil || b.Seen == nil {
+		return false, fmt.Errorf("%w: PULL with a place and without its cut", ErrFrame)
+	}
+	_, cut, err := r.unpack(s.link, *b.Cut)
 	if err != nil {
 		return false, err
 	}
-	seen, err := b.Seen.coverage()
+	_, seen, err := r.unpack(s.link, *b.Seen)
 	if err != nil || !r.coverage.Includes(seen) || !r.coverage.Includes(cut) {
 		return false, err
 	}
@@ -94,10 +116,11 @@ func (r *Replica) resume(s *served, b pullBody) (bool, error) {
 	}
 	s.first = cut
 	if b.After.End {
-		s.after.Stamp.Origin = lastOrigin
+		s.after.Stamp.Origin, s.rows = lastOrigin, false
 		return true, nil
 	}
 	s.after, err = b.After.position()
+	s.rows = s.after.Stamp.IsZero()
 	return true, err
 }
 
@@ -135,12 +158,12 @@ func (r *Replica) rejectSession(s *served, reason RejectReason, at crdt.Stamp) {
 	r.send(s.link, FrameReject, encodeBody(b))
 }
 
-// Serving reports whether a session waits for its next chunk, which Serve makes.
+// Serving reports whether a session waits for its next chunk, or an audit for what is read for it, which Serve makes.
 func (r *Replica) Serving() bool {
-	return slices.ContainsFunc(r.served, func(s *served) bool { return s.credit > 0 })
+	return r.auditsServed() || slices.ContainsFunc(r.served, func(s *served) bool { return s.credit > 0 })
 }
 
-// Serve makes the next chunk of each session that allows one. The view is of committed state, and nothing
+// Serve makes the next chunk of each session that allows one, and reads for audits. The view is of committed state, and nothing
 // is waiting to be committed: what is served must be durable here first.
 func (r *Replica) Serve(v View, now Instant) error {
 	if r.Dirty() {
@@ -159,7 +182,7 @@ func (r *Replica) Serve(v View, now Instant) error {
 			r.served = slices.DeleteFunc(r.served, func(o *served) bool { return o == s })
 		}
 	}
-	return nil
+	return r.serveAudits(v)
 }
 
 // serve makes one chunk, or the whole last pass and DONE. It reports whether the session is over.
@@ -168,6 +191,11 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 		s.begun = true
 		if late, err := r.beyond(v, s); err != nil || late {
 			return late, err
+		}
+		if s.rows {
+			if s.total, err = v.Count(); err != nil {
+				return false, err
+			}
 		}
 	}
 	done, err := r.chunk(v, s)
@@ -183,7 +211,7 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 	if err != nil || !done {
 		return false, err
 	}
-	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, vectorOf(s.cut), s.run}))
+	r.send(s.link, FrameDone, encodeBody(doneBody{s.id, s.seq, r.pack(vectorOf(s.cut), s.bases...), s.run}))
 	r.stats.SessionsServed++
 	return true, nil
 }
@@ -204,7 +232,12 @@ func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
 // chunk sends the next piece of the pass and reports whether the pass is over.
 func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 	f := filler{r: r, s: s, body: chunkBody{Session: s.id, Seq: s.seq, Run: s.run}}
-	if err := v.Changed(s.cut, s.skip, s.after, f.take); err != nil {
+	if s.rows && s.pass == 1 {
+		err = r.scanAll(v, s, f.takeRows)
+	} else {
+		err = v.Changed(s.cut, s.skip, s.after, f.take)
+	}
+	if err != nil {
 		return false, err
 	}
 	s.after = f.after(s.after)
@@ -213,7 +246,8 @@ func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 	}
 	f.body.Delta = f.delta.Finish()
 	if s.seq == 0 {
-		f.body.Cut = vectorOf(s.first)
+		cut := r.pack(vectorOf(s.first), s.bases...)
+		f.body.Cut, f.body.Total = &cut, s.total
 	}
 	f.body.Seen = s.rose(r.coverage)
 	f.body.After = placeOf(s.after)
@@ -233,36 +267,69 @@ type filler struct {
 	body  chunkBody
 	delta crdt.DeltaBuilder
 	last  Position
+	moved bool
 	full  bool
 }
 
-// take is given the rows of one transaction. It stops the visit when the chunk is full.
-func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
+// scanAll visits all rows after the place that the session has come to, in the order of their keys. Every row that was
+// there when the pass began is visited while it holds what finally survives of the pass's transactions, or something
+// newer, which is in a later pass.
+func (r *Replica) scanAll(v View, s *served, take func([]RowState) bool) error {
+	tables := slices.Sorted(maps.Keys(r.schemas.current))
+	i, _ := slices.BinarySearch(tables, s.after.Table)
+	for _, t := range tables[i:] {
+		var after crdt.Key
+		if t == s.after.Table {
+			after = s.after.Key
+		}
+		more := true
+		if err := v.Scan(t, after, func(rows []RowState) bool { more = take(rows); return more }); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeRows is given rows in the order of their keys.
+func (f *filler) takeRows(rows []RowState) bool {
 	for _, row := range rows {
-		f.last = Position{at, row.RowKey}
-		if f.visitedEarlier(row.Row, at) {
-			continue
-		}
-		part := row.Row.Without(f.s.claims)
-		if part.IsZero() {
-			continue
-		}
-		schema := f.r.schemas.current[row.Table]
-		if _, ok := f.s.told[schema]; !ok {
-			f.s.told[schema] = struct{}{}
-			f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
-		}
-		f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
-		if f.delta.Size() >= f.r.cfg.ChunkBytes {
-			f.full = true
+		f.last, f.moved = Position{RowKey: row.RowKey}, true
+		if !f.add(row) {
 			return false
 		}
 	}
 	return true
 }
 
+// take is given the rows of one transaction. It stops the visit when the chunk is full.
+func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
+	for _, row := range rows {
+		f.last, f.moved = Position{at, row.RowKey}, true
+		if !f.visitedEarlier(row.Row, at) && !f.add(row) {
+			return false
+		}
+	}
+	return true
+}
+
+// add puts what the client lacks of a row into the chunk, and reports whether there is room for more.
+func (f *filler) add(row RowState) (more bool) {
+	part := row.Row.Without(f.s.claims)
+	if part.IsZero() {
+		return true
+	}
+	schema := f.r.schemas.current[row.Table]
+	if _, ok := f.s.told[schema]; !ok {
+		f.s.told[schema] = struct{}{}
+		f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
+	}
+	f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
+	f.full = f.delta.Size() >= f.r.cfg.ChunkBytes
+	return !f.full
+}
+
 func (f *filler) after(before Position) Position {
-	if f.last.Stamp.IsZero() {
+	if !f.moved {
 		return before
 	}
 	return f.last

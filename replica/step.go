@@ -4,17 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-
-	"github.com/rowmesh/rowmesh/crdt"
 )
 
 // Content reports whether frames of this type can change rows, so that the step needs a round of writing.
-func (t FrameType) Content() bool { return t == FrameBlocks || t == FrameDone }
+func (t FrameType) Content() bool { return t == FrameBlocks || t == FrameDone || t == FrameMend }
 
-// Step takes in one frame from a link. The view is read for frames with Content only, and may be nil for
-// others. An error is one of the store; the replica must then be thrown away. What the other side did
+// Step takes in one frame from a link. The round is used for frames with Content only, and while the replica is not ready
+// for chunks; it may be nil for others. An error is one of the store; the replica must then be thrown away. What the other side did
 // wrong ends its link, through Ready.
-func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
+func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	r.now = now
 	l := r.link(id)
 	if l == nil {
@@ -25,8 +23,9 @@ func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
 	if f.Type.Bulk() {
 		stream = 1
 	}
-	if (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) && !l.parts[stream].begun(f.Type) {
-		l.parts[stream].pass(f) // of a session that was given up, or of none
+	unasked := (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) || f.Type == FrameMend && !r.mends(l)
+	if unasked && !l.parts[stream].begun(f.Type) {
+		l.parts[stream].pass(f) // of a session or an audit that was given up, or of none
 		return nil
 	}
 	body, done, err := l.parts[stream].add(f)
@@ -48,7 +47,7 @@ func (r *Replica) Step(v View, now Instant, id LinkID, f Frame) error {
 	return nil
 }
 
-func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
+func (r *Replica) dispatch(v Round, l *link, f Frame, body []byte) error {
 	if f.Type == FrameHello {
 		return r.onHello(l, body)
 	}
@@ -68,6 +67,8 @@ func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
 		return r.onSchema(l, body)
 	case FrameHeads:
 		return r.onHeads(l, body)
+	case FramePrune:
+		return r.onPrune(l, body)
 	case FrameAnnounce:
 		return r.onAnnounce(l, body)
 	case FramePull:
@@ -75,9 +76,15 @@ func (r *Replica) dispatch(v View, l *link, f Frame, body []byte) error {
 	case FrameCredit:
 		return r.onCredit(l, body)
 	case FrameChunk:
-		return r.onChunk(l, body)
+		return r.onChunk(v, l, body)
 	case FrameDone:
 		return r.onDone(v, l, body)
+	case FrameAudit:
+		return r.onAudit(l, body)
+	case FrameAudited:
+		return r.onAudited(l, body)
+	case FrameMend:
+		return r.onMend(v, l, body)
 	}
 	if f.Critical {
 		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (the peer needs frame type %#02x)", ErrVersion, byte(f.Type)))
@@ -104,27 +111,46 @@ func (r *Replica) onHeads(l *link, body []byte) error {
 	if err := decodeBody(FrameHeads, body, &h); err != nil {
 		return err
 	}
-	heads, err := h.Heads.coverage()
-	if err != nil {
-		return err
+	if h.Whole {
+		l.baseUnknown()
 	}
-	if h.All {
-		r.learnAllHeads(l, heads)
-		l.heardAt = r.now.Mono
-	} else {
-		r.learnHeads(l, heads)
+	if err := r.takeHeads(l, h); errors.Is(err, errBase) {
+		r.tellAll(l, true, true)
+		return nil
+	} else if err != nil {
+		return err
 	}
 	if h.Ready && !l.ready {
 		r.sendHello(l, false) // the HELLO that said so was lost
 	}
+	differs := len(h.Hash) > 0 && !r.sameHash(h.Hash)
+	if len(h.Hash) > 0 && !differs {
+		r.sameHeads(l)
+	}
 	if r.level(l) {
 		l.lagging = false
 	}
-	differs := len(h.Hash) > 0 && !r.sameHash(h.Hash)
 	if h.Want || differs && (l.toldAllAt == 0 || r.now.Mono-l.toldAllAt >= millis(digestEvery)/2) {
-		r.tellAll(l, differs && !h.Want)
+		r.tellAll(l, differs && !h.Want, false)
 	}
 	return nil
+}
+
+func (r *Replica) takeHeads(l *link, h headsBody) error {
+	if h.All == nil {
+		heads, err := h.Heads.coverage()
+		if err == nil {
+			r.learnHeads(l, heads)
+		}
+		return err
+	}
+	heads, err := r.unpackAll(l, *h.All)
+	if err == nil {
+		r.learnAllHeads(l, heads)
+		l.heardAt = r.now.Mono
+		r.auditHeard(l)
+	}
+	return err
 }
 
 func (r *Replica) sameHash(hash []byte) bool {
@@ -132,11 +158,12 @@ func (r *Replica) sameHash(hash []byte) bool {
 	return bytes.Equal(hash, own[:])
 }
 
-// tellAll sends every head. With want the other side answers with all of its own.
-func (r *Replica) tellAll(l *link, want bool) {
-	clear(l.fresh)
+// tellAll sends every head. With want the other side answers with all of its own, and with whole not as changes.
+func (r *Replica) tellAll(l *link, want, whole bool) {
+	l.toldEverything()
 	l.toldAt, l.toldAllAt = r.now.Mono, r.now.Mono
-	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(r.coverage), All: true, Want: want}))
+	all := r.packAll(l)
+	r.send(l, FrameHeads, encodeBody(headsBody{All: &all, Want: want, Whole: whole}))
 }
 
 // Probe asks every peer for all of its heads, so that a round asked for by a person begins with the truth
@@ -146,7 +173,7 @@ func (r *Replica) Probe(now Instant) {
 	for _, l := range r.links {
 		if l.greeted {
 			l.pullNow = true
-			r.tellAll(l, true)
+			r.tellAll(l, true, false)
 		}
 	}
 }
@@ -171,6 +198,7 @@ func (r *Replica) onReject(l *link, body []byte) error {
 		return err
 	}
 	if b.Session != 0 {
+		r.auditRejected(l, b)
 		return r.onSessionReject(l, b)
 	}
 	if b.Reason == RejectFork && bytes.Equal(b.Origin, r.origin[:]) {
@@ -180,7 +208,7 @@ func (r *Replica) onReject(l *link, body []byte) error {
 	return nil
 }
 
-// Tick lets time pass: it repeats what was not answered, tells heads, starts and gives up sessions. It
+// Tick lets time pass: it repeats what was not answered, starts and gives up sessions. It
 // reads and writes no rows.
 func (r *Replica) Tick(now Instant) {
 	r.now = now
@@ -190,27 +218,13 @@ func (r *Replica) Tick(now Instant) {
 			if now.Mono-l.helloAt >= millis(helloEvery) {
 				r.sendHello(l, false)
 			}
-		case len(l.fresh) > 0:
-			if now.Mono-l.toldAt >= millis(headsEvery) {
-				r.tellFresh(l)
-			}
-		case now.Mono-l.sentAt >= millis(digestEvery):
-			hash := r.coverageHash()
-			r.send(l, FrameHeads, encodeBody(headsBody{Hash: hash[:], Ready: r.ready}))
+		case now.Mono >= r.tellHashAt(l) && now.Mono < l.tellAtNext():
+			r.tellHash(l)
 		}
 		r.seeBehind(l)
 	}
 	r.tickPull()
-}
-
-func (r *Replica) tellFresh(l *link) {
-	heads := make(crdt.Coverage, len(l.fresh))
-	for o := range l.fresh {
-		heads[o] = r.coverage[o]
-	}
-	clear(l.fresh)
-	l.toldAt = r.now.Mono
-	r.send(l, FrameHeads, encodeBody(headsBody{Heads: vectorOf(heads)}))
+	r.tickAudit()
 }
 
 // Wake returns the moment, on the clock of Instant.Mono, at which time alone next gives Process something
@@ -221,16 +235,14 @@ func (r *Replica) Wake() int64 {
 	}
 	at := r.now.Mono + millis(digestEvery)
 	for _, l := range r.links {
-		switch {
-		case !l.greeted:
+		if l.greeted {
+			at = min(at, l.tellAtNext(), r.tellHashAt(l))
+		} else {
 			at = min(at, l.helloAt+millis(helloEvery))
-		case len(l.fresh) > 0:
-			at = min(at, l.toldAt+millis(headsEvery))
-		default:
-			at = min(at, l.sentAt+millis(digestEvery))
 		}
 		at = min(at, r.pullAt(l))
 	}
+	at = min(at, r.auditAt())
 	if r.pull != nil && r.pull.active {
 		at = min(at, r.pull.movedAt+millis(sessionTimeout))
 	}
@@ -251,6 +263,9 @@ func (r *Replica) pullAt(l *link) int64 {
 		return never
 	}
 	at := max(l.notBefore, r.now.Mono+l.takesFrom-r.now.Wall)
+	if p := r.pull; p != nil && p.progress.Bytes >= worthWaiting && !l.known.Includes(p.seen) {
+		at = max(at, p.movedAt+millis(resumeWait))
+	}
 	if r.ready && !l.pullNow {
 		at = max(at, l.behindSince+millis(pullAfter))
 	}

@@ -37,6 +37,7 @@ type State struct {
 	Ready    bool           // the replica has founded its group or holds its first copy
 	Coverage crdt.Coverage  // claimed: for every transaction in it, the rows hold its writes or newer ones
 	Schemas  []*crdt.Schema // every schema ever learnt, in the order they were learnt
+	Copy     []byte         // the state of an unfinished first copy, as a batch gave it; empty: there is none
 }
 
 // RowState is a row with its key.
@@ -47,7 +48,7 @@ type RowState struct {
 
 // Position is a place in the order in which a session visits rows: by transaction (origin id, then time)
 // and within one by row key. The zero Position is before the first; a Position with a zero Key is before
-// the first row of its transaction.
+// the first row of its transaction. One with a key and a zero Stamp is a place among all rows, in the order of their keys.
 type Position struct {
 	Stamp crdt.Stamp
 	RowKey
@@ -71,13 +72,16 @@ type View interface {
 	// Scan calls yield for every row of a table, alive or not, whose key is after the given one, in the order of the keys,
 	// until yield returns false. The zero Key is before all others. rows is not empty, and valid until yield returns.
 	Scan(table string, after crdt.Key, yield func(rows []RowState) bool) error
+
+	// Count returns about how many rows there are in all tables, alive or not.
+	Count() (uint64, error)
 }
 
 // RowChange is a row that a batch writes.
 type RowChange struct {
 	Schema   *crdt.Schema // the newest known schema of the table; it has all columns of New
 	Key      crdt.Key
-	Old, New crdt.Row // committed state and new state; Old is zero where nobody had written the row
+	Old, New crdt.Row // committed state and new state; Old is zero where nobody had written the row, or it is stored, indexed and shown anew
 	Local    bool     // all of the change came from this round's Capture, so the table shows it already
 }
 
@@ -90,11 +94,15 @@ type Batch struct {
 	Schemas []*crdt.Schema // newly learnt
 	Rows    []RowChange    // each row once
 	Heads   crdt.Coverage  // the heads that changed; 0: the origin is no longer claimed
+	Copy    []byte         // the state of the unfinished first copy, where it changed; empty and not nil: it is over
+	Restart bool           // before anything else: forget all rows and the index of transactions
+	Put     bool           // more rows were put ahead, which Rows does not have
 }
 
 // IsZero reports whether there is nothing to commit.
 func (b Batch) IsZero() bool {
-	return b.Origin.IsZero() && b.Group == GroupID{} && !b.Ready && len(b.Schemas) == 0 && len(b.Rows) == 0 && len(b.Heads) == 0
+	return b.Origin.IsZero() && b.Group == GroupID{} && !b.Ready && len(b.Schemas) == 0 && len(b.Rows) == 0 && len(b.Heads) == 0 &&
+		b.Copy == nil && !b.Restart && !b.Put
 }
 
 // Drain is what a store found written by others since the last round: local transactions that the replica
@@ -132,6 +140,9 @@ type Round interface {
 	// written; a store without SQL has nothing to say. It is called at most once, before anything else
 	// changes the replica, and what it returns is forgotten only by the Commit of this round.
 	Capture() (Drain, error)
+
+	// Put writes a part of the batch's rows ahead of Commit, which makes them durable. Reads of this round see them.
+	Put([]RowChange) error
 
 	// Commit makes the batch durable as one unit: all of it or nothing. With SQL this includes what Capture
 	// returned being cut from the outbox and the changed rows being shown in their tables. After an

@@ -26,24 +26,29 @@ type helloBody struct {
 	Group      []byte `cbor:"3,keyasint,omitempty"` // 16 bytes; absent: none yet
 	Origin     []byte `cbor:"4,keyasint"`
 	Wall       uint64 `cbor:"5,keyasint"` // milliseconds since the Unix epoch
-	Heads      vector `cbor:"6,keyasint"`
+	Heads      packed `cbor:"6,keyasint"`
 	Ready      bool   `cbor:"7,keyasint,omitempty"`
 	Hub        bool   `cbor:"8,keyasint,omitempty"`
-	Answer     bool   `cbor:"9,keyasint,omitempty"` // your HELLO has come
+	Answer     bool   `cbor:"9,keyasint,omitempty"`  // your HELLO has come
+	Audits     bool   `cbor:"10,keyasint,omitempty"` // AUDIT is answered
+	Whole      bool   `cbor:"11,keyasint,omitempty"` // the base of your vector is not known here: send it whole
 }
 
 type pullBody struct {
 	Session uint64        `cbor:"1,keyasint"`
-	Claims  vector        `cbor:"2,keyasint"`
+	Claims  packed        `cbor:"2,keyasint"`
 	CapOwn  hlc.Timestamp `cbor:"3,keyasint"` // greatest time taken of the server's own origin
 	Cap     hlc.Timestamp `cbor:"4,keyasint"` // greatest time taken of any other
 	Credit  uint64        `cbor:"5,keyasint"`
-	Cut     vector        `cbor:"6,keyasint,omitempty"` // resume: the first cut of the broken session
-	After   *placeBody    `cbor:"7,keyasint,omitempty"` // resume: the place after which to go on
-	Seen    vector        `cbor:"8,keyasint,omitempty"` // resume: what the broken session's server held last
+	Cut     *packed       `cbor:"6,keyasint,omitempty"`  // resume: the first cut of the broken session
+	After   *placeBody    `cbor:"7,keyasint,omitempty"`  // resume: the place after which to go on
+	Seen    *packed       `cbor:"8,keyasint,omitempty"`  // resume: what the broken session's server held last
+	Copy    bool          `cbor:"9,keyasint,omitempty"`  // a first copy: visit all rows in the order of their keys first
+	Holds   []byte        `cbor:"10,keyasint,omitempty"` // the hash of a vector that the server told and the client holds
 }
 
-// placeBody is a Position on the wire. End stands for the place after everything.
+// placeBody is a Position on the wire. End stands for the place after everything. Without an origin (16 zero bytes) it is a
+// place in the order of all rows, which a copy begins with.
 type placeBody struct {
 	_      struct{}      `cbor:",toarray"`
 	Origin []byte        // 16 bytes
@@ -56,27 +61,35 @@ type placeBody struct {
 type chunkBody struct {
 	Session uint64     `cbor:"1,keyasint"`
 	Seq     uint64     `cbor:"2,keyasint"`
-	Cut     vector     `cbor:"3,keyasint,omitempty"` // in chunk 0: the first cut
+	Cut     *packed    `cbor:"3,keyasint,omitempty"` // in chunk 0: the first cut
 	Schemas [][]byte   `cbor:"4,keyasint,omitempty"`
 	After   *placeBody `cbor:"5,keyasint,omitempty"`
 	Seen    vector     `cbor:"6,keyasint,omitempty"` // heads of the server that rose since the chunk before
 	Delta   []byte     `cbor:"7,keyasint"`
-	Run     uint64     `cbor:"8,keyasint"` // the server's own number for the session
+	Run     uint64     `cbor:"8,keyasint"`           // the server's own number for the session
+	Total   uint64     `cbor:"9,keyasint,omitempty"` // in chunk 0 of a copy: about how many rows there will be
 }
 
 type doneBody struct {
 	Session uint64 `cbor:"1,keyasint"`
 	Seq     uint64 `cbor:"2,keyasint"` // how many chunks came before
-	Cut     vector `cbor:"3,keyasint"` // may be claimed once all chunks are merged
+	Cut     packed `cbor:"3,keyasint"` // may be claimed once all chunks are merged
 	Run     uint64 `cbor:"4,keyasint"`
 }
 
 type headsBody struct {
-	Heads vector `cbor:"1,keyasint,omitempty"`
-	Hash  []byte `cbor:"2,keyasint,omitempty"` // of all heads, 16 bytes
-	All   bool   `cbor:"3,keyasint,omitempty"` // Heads is every head
-	Want  bool   `cbor:"4,keyasint,omitempty"` // answer with all of yours
-	Ready bool   `cbor:"5,keyasint,omitempty"` // I hold my first copy, as my last HELLO said or should have
+	Heads vector  `cbor:"1,keyasint,omitempty"`
+	Hash  []byte  `cbor:"2,keyasint,omitempty"` // of all heads, 16 bytes
+	All   *packed `cbor:"3,keyasint,omitempty"` // every head
+	Want  bool    `cbor:"4,keyasint,omitempty"` // answer with all of yours
+	Whole bool    `cbor:"6,keyasint,omitempty"` // and send them whole: the base of your last is not known here
+	Ready bool    `cbor:"5,keyasint,omitempty"` // I hold my first copy, as my last HELLO said or should have
+}
+
+// pruneBody names origins with the sender's heads of them.
+type pruneBody struct {
+	Prune vector `cbor:"1,keyasint,omitempty"` // push no more of these on this link
+	Graft vector `cbor:"2,keyasint,omitempty"` // push these on this link again
 }
 
 type creditBody struct {
@@ -98,6 +111,7 @@ const (
 	RejectBusy    RejectReason = "BUSY"    // not ready to serve; ask again later or elsewhere
 	RejectSkew    RejectReason = "SKEW"    // holds stamps beyond the client's clock
 	RejectResume  RejectReason = "RESUME"  // cannot go on with a session begun elsewhere
+	RejectBase    RejectReason = "BASE"    // does not know the base of a vector
 	RejectFork    RejectReason = "FORK"    // two transactions of one origin follow the same one
 	RejectGroup   RejectReason = "GROUP"   // belongs to another group
 	RejectVersion RejectReason = "VERSION" // speaks no common protocol version

@@ -82,7 +82,7 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 func (n *node) load(cfg Config) {
 	n.incarn++
 	cfg.NewOrigin = crdt.Origin{byte(n.w.rng.Uint32()), byte(n.w.rng.Uint32()), byte(n.w.rng.Uint32()), byte(n.id), n.incarn}
-	cfg.ChunkBytes = n.w.chunk
+	cfg.ChunkBytes, cfg.PackBytes = n.w.chunk, 1
 	cfg.SessionSeed = uint64(n.w.now) << 10
 	if n.found {
 		cfg.NewGroup = GroupID{7}
@@ -142,11 +142,19 @@ func (n *node) requireDurable(f Frame) {
 	case FrameHello:
 		var b helloBody
 		_ = decodeBody(f.Type, body, &b)
-		told = must(b.Heads.coverage())
+		told = n.whole(b.Heads)
 	case FrameHeads:
 		var b headsBody
 		_ = decodeBody(f.Type, body, &b)
 		told = must(b.Heads.coverage())
+		if b.All != nil {
+			told.Add(n.whole(*b.All))
+		}
+	case FramePrune:
+		var b pruneBody
+		_ = decodeBody(f.Type, body, &b)
+		told = must(b.Prune.coverage())
+		told.Add(must(b.Graft.coverage()))
 	case FrameBlocks:
 		told = crdt.Coverage{}
 		for len(body) > 0 {
@@ -159,6 +167,15 @@ func (n *node) requireDurable(f Frame) {
 	if !n.store.state.Coverage.Includes(told) {
 		n.w.t.Fatalf("node %d sends %s, and has stored %s", n.id, f, n.store.state.Coverage)
 	}
+}
+
+// whole returns a vector that the node packed.
+func (n *node) whole(p packed) crdt.Coverage {
+	_, c, err := n.r.unpack(&link{}, p)
+	if err != nil {
+		n.w.t.Fatalf("node %d packs a vector against one that it does not hold: %v", n.id, err)
+	}
+	return c
 }
 
 func (n *node) Send(l LinkID, f Frame) {

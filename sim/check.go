@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/binary"
+	"iter"
 	"maps"
 	"slices"
 
@@ -40,29 +42,54 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 			w.reissued(m, o)
 		}
 	}
-	if len(b.Rows) > 0 && !m.core.IsReady() {
-		w.violate("P23", "%s shows rows before it holds its first copy", m.name())
+	if len(b.Heads) > 0 && !m.core.IsReady() {
+		w.violate("P23", "%s claims something before it holds its first copy", m.name())
+	}
+	if b.Copy != nil {
+		m.copy = bytes.Clone(b.Copy)
+	}
+	if b.Restart {
+		w.mark("first copy begun anew")
+		clear(m.rows)
 	}
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		w.hash([]byte(c.Key.Encoded()))
-		if old := m.rows[k]; !grew(old, c.New) {
+		if old := m.rows[k]; !grew(old, c.New) && !w.lied(k) { // two contents of one stamp are joined
 			w.violate("P8", "%s: row %s went from %s to %s", m.name(), k, old, c.New)
 		}
 		m.rows[k] = c.New
 	}
 	w.wrote(m, b, own)
 	w.claims(m, b.Heads)
-	w.wholeOrAbsent(m, b)
+	m.ready = m.ready || b.Ready
+	switch {
+	case !m.ready: // it holds parts of a first copy, and shows nothing
+		return
+	case b.Ready:
+		w.wholeOrAbsent(m, maps.Keys(m.rows))
+		w.shows(m, maps.Keys(m.rows))
+		return
+	}
+	w.wholeOrAbsent(m, keysOf(b.Rows))
 	if w.stats.Commits%checkedOneIn == 0 {
-		w.shows(m, b)
+		w.shows(m, keysOf(b.Rows))
 	}
 }
 
-// shows compares the changed rows with what the oracle makes of the transactions that the machine covers.
-func (w *World) shows(m *machine, b replica.Batch) {
-	for _, c := range b.Rows {
-		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+func keysOf(rows []replica.RowChange) iter.Seq[replica.RowKey] {
+	return func(yield func(replica.RowKey) bool) {
+		for _, c := range rows {
+			if !yield(replica.RowKey{Table: c.Schema.Table, Key: c.Key}) {
+				return
+			}
+		}
+	}
+}
+
+// shows compares rows with what the oracle makes of the transactions that the machine covers.
+func (w *World) shows(m *machine, keys iter.Seq[replica.RowKey]) {
+	for k := range keys {
 		if w.branched(k) || w.lied(k) {
 			continue
 		}
@@ -134,12 +161,12 @@ func (w *World) claims(m *machine, heads crdt.Coverage) {
 }
 
 // wholeOrAbsent checks that no part of a transaction is there without the whole.
-func (w *World) wholeOrAbsent(m *machine, b replica.Batch) {
+func (w *World) wholeOrAbsent(m *machine, keys iter.Seq[replica.RowKey]) {
 	var buf [8]crdt.Stamp
-	for _, c := range b.Rows {
-		for _, s := range c.New.Stamps(buf[:0]) {
+	for k := range keys {
+		for _, s := range m.rows[k].Stamps(buf[:0]) {
 			if !m.claimed.Covers(s) && !w.doubtful(s.Origin) {
-				w.violate("P6", "%s shows a part of transaction %s in %s %s without the rest", m.name(), s, c.Schema.Table, c.Key)
+				w.violate("P6", "%s shows a part of transaction %s in %s without the rest", m.name(), s, k)
 			}
 		}
 	}
@@ -147,16 +174,19 @@ func (w *World) wholeOrAbsent(m *machine, b replica.Batch) {
 
 // found looks at what a machine finds when it starts: all that it had committed, and of a commit whose
 // outcome was unknown everything or nothing.
-func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, claimed crdt.Coverage) {
+func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, st replica.State) {
+	claimed := st.Coverage
 	if d := m.doubt; d != nil {
 		m.doubt = nil
-		if same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed) {
+		raised := same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed)
+		if copied := d.Copy != nil && bytes.Equal(st.Copy, d.Copy) && !bytes.Equal(st.Copy, m.copy); raised || copied {
 			w.mark("unknown commit was kept")
 			w.committed(m, *d, m.unsure)
 		} else {
 			w.mark("unknown commit was lost")
 		}
 	}
+	m.copy = st.Copy
 	if !same(claimed, m.claimed) {
 		w.violate("P3", "%s: its coverage was %s and is %s after the start", m.name(), m.claimed, claimed)
 	}
@@ -234,6 +264,7 @@ func blocksOf(body []byte) func(func(crdt.Stamp) bool) {
 
 // watch turns what the replica counts into marks.
 func (w *World) watch(m *machine) {
+	w.watchAudit(m)
 	c, seen := m.core.Counters(), &m.counted
 	for _, x := range []struct {
 		what     string
@@ -245,6 +276,11 @@ func (w *World) watch(m *machine) {
 		{"session resumed at the same server", c.SessionsResumed - c.SessionsMoved, seen.SessionsResumed - seen.SessionsMoved},
 		{"session resumed elsewhere", c.SessionsMoved, seen.SessionsMoved},
 		{"session served in several passes", c.PassesServed, seen.PassesServed},
+		{"pruned", c.LinksPruned, seen.LinksPruned},
+		{"grafted after loss", c.LinksGrafted, seen.LinksGrafted},
+		{"grafted for a lost link", c.LinksReplanted, seen.LinksReplanted},
+		{"warm vector", c.VectorsWarm - c.VectorsUnknown, seen.VectorsWarm - seen.VectorsUnknown},
+		{"vector of an unknown base", c.VectorsUnknown, seen.VectorsUnknown},
 		{"transaction announced", c.BlocksAnnounced, seen.BlocksAnnounced},
 	} {
 		if x.now > x.was {
@@ -293,7 +329,15 @@ func (w *World) alive() (out []*machine) {
 
 // agreed reports whether all machines hold the same, and all that is owed, and have taken in what programs wrote.
 func (w *World) agreed() bool {
-	all := w.alive()
+	want := w.owed()
+	return !slices.ContainsFunc(w.alive(), func(m *machine) bool {
+		return m.core == nil || !m.core.IsReady() || m.touched || !same(m.claimed, want)
+	})
+}
+
+// owed is what all must cover in the end: what was written and is not lost; of origins of which nobody knows what was written, what anybody
+// claims.
+func (w *World) owed() crdt.Coverage {
 	want := crdt.Coverage{}
 	for o, list := range w.oracle.byOrigin {
 		for _, t := range slices.Backward(list) {
@@ -303,16 +347,14 @@ func (w *World) agreed() bool {
 			}
 		}
 	}
-	for _, m := range all { // of these all that anybody claims
+	for _, m := range w.alive() {
 		for o, h := range m.claimed {
 			if w.forks[o] != nil || w.doubtful(o) {
 				want[o] = max(want[o], h)
 			}
 		}
 	}
-	return !slices.ContainsFunc(all, func(m *machine) bool {
-		return m.core == nil || !m.core.IsReady() || m.touched || !same(m.claimed, want)
-	})
+	return want
 }
 
 // checkRows compares every row of every machine with the oracle.

@@ -165,8 +165,8 @@ func (l *liar) flood() {
 		l.block(crdt.Stamp{Time: l.now() + 10*i, Origin: o}, l.now()+10*i-1)
 	}
 	for range 50 {
-		l.heads(map[uint64]any{3: true, 4: true}, crdt.Coverage{})
-		l.send(replica.FramePull, encode(map[uint64]any{1: l.Uint64(), 2: []byte{}, 3: hlc.Max, 4: hlc.Max, 5: uint64(1000)}))
+		l.heads(map[uint64]any{3: packed(nil), 4: true}, crdt.Coverage{})
+		l.send(replica.FramePull, encode(map[uint64]any{1: l.Uint64(), 2: packed(nil), 3: hlc.Max, 4: hlc.Max, 5: uint64(1000)}))
 		l.send(replica.FrameCredit, encode(map[uint64]any{1: l.Uint64N(10), 2: uint64(1) << 62}))
 	}
 }
@@ -184,7 +184,7 @@ func (l *liar) boast() {
 		l.w.lies.origins[o] = true // its machine takes itself for set back
 	}
 	if l.IntN(2) == 0 {
-		l.heads(map[uint64]any{3: l.IntN(2) == 0}, heads)
+		l.heads(map[uint64]any{3: packed(heads)}, crdt.Coverage{})
 		return
 	}
 	l.send(replica.FrameAnnounce, encode(map[uint64]any{1: vector(heads)}))
@@ -199,7 +199,7 @@ func (l *liar) heads(body map[uint64]any, heads crdt.Coverage) {
 func (l *liar) resume() {
 	at := l.origin()
 	l.send(replica.FramePull, encode(map[uint64]any{
-		1: uint64(1)<<40 + l.Uint64N(1<<20), 2: vector(crdt.Coverage{l.origin(): 7}), 3: hlc.Max, 4: hlc.Max, 5: uint64(1000), 6: vector(l.m.claimed), 8: vector(l.to.claimed),
+		1: uint64(1)<<40 + l.Uint64N(1<<20), 2: packed(crdt.Coverage{l.origin(): 7}), 3: hlc.Max, 4: hlc.Max, 5: uint64(1000), 6: packed(l.m.claimed), 8: packed(l.to.claimed),
 		7: []any{at[:], l.now(), "t", []byte(rowKey("t", 3).Key.Encoded()), l.IntN(2) == 0},
 	}))
 }
@@ -241,6 +241,9 @@ func vector(c crdt.Coverage) []byte {
 	return v
 }
 
+// packed is a coverage on the wire where it may be sent as changes, as a whole.
+func packed(c crdt.Coverage) []any { return []any{[]byte{}, []byte{}, vector(c)} }
+
 // falsify changes what a liar sends, where that is armed.
 func (w *World) falsify(m, to *machine, f replica.Frame) replica.Frame {
 	how := w.lies.next[to]
@@ -272,7 +275,7 @@ func (w *World) falsify(m, to *machine, f replica.Frame) replica.Frame {
 			delete(cut, v)
 		}
 		w.lies.origins[v] = true
-		set(3, vector(cut))
+		set(3, packed(cut))
 	case how == lieLess && !done:
 		withhold()
 		set(7, []byte{0x82, 0x80, 0x80})

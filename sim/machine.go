@@ -47,6 +47,8 @@ type machine struct {
 
 	rows    map[replica.RowKey]crdt.Row // as committed; what a reader would see
 	claimed crdt.Coverage               // as committed
+	ready   bool                        // as committed
+	copy    []byte                      // the state of an unfinished first copy, as committed
 	writing []replica.Group             // the local transactions on their way
 	doubt   *replica.Batch              // a commit whose outcome is unknown
 	unsure  []stamped                   // the local transactions in it
@@ -152,8 +154,11 @@ func (m *machine) open() (err error) {
 		}
 	}
 	cfg := replica.Config{
-		NewOrigin: m.id16(1), NeedOrigin: m.copied, Forked: m.reissue, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache,
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, Forked: m.reissue, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
 		SessionSeed: m.lives << 32,
+	}
+	if m.w.c.Chunk > 0 { // rare paths are common
+		cfg.PackBytes = 1
 	}
 	if m.founder {
 		cfg.NewGroup = replica.GroupID{1}
@@ -188,7 +193,10 @@ func (m *machine) open() (err error) {
 		m.core = nil
 		return err
 	}
-	m.w.found(m, rows, st.Coverage)
+	if m.ready = st.Ready; len(st.Copy) > 0 {
+		m.w.mark("first copy gone on with after a restart")
+	}
+	m.w.found(m, rows, st)
 	m.writer = m.core.Origin()
 	if m.liar {
 		m.w.lies.origins[m.writer] = true
@@ -290,7 +298,7 @@ func (m *machine) process(in []replica.Input) {
 			m.w.violate("P17", "%s panics: %v", m.name(), r)
 		}
 	}()
-	capture := m.unseen
+	capture := m.unseen && m.core.IsReady()
 	fork := m.toldOfFork(in)
 	err := m.tape.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
 	m.unseen = m.unseen && !capture
@@ -410,16 +418,24 @@ func (s watched) Begin(ctx context.Context) (replica.Round, error) {
 	if err != nil {
 		return nil, err
 	}
-	return watchedRound{r, s.m}, nil
+	return &watchedRound{Round: r, m: s.m}, nil
 }
 
 type watchedRound struct {
 	replica.Round
-	m *machine
+	m   *machine
+	put []replica.RowChange
+}
+
+// Put notes the rows for the checkers, who look at them when they are committed.
+func (r *watchedRound) Put(rows []replica.RowChange) error {
+	r.put = append(r.put, rows...)
+	r.m.w.mark("rows put ahead of their commit")
+	return r.Round.Put(rows)
 }
 
 // Capture has what the store captured checked, and notes it.
-func (r watchedRound) Capture() (replica.Drain, error) {
+func (r *watchedRound) Capture() (replica.Drain, error) {
 	d, err := r.Round.Capture()
 	if err == nil && r.m.sql() != nil {
 		r.m.w.checkCapture(r.m, d)
@@ -429,13 +445,14 @@ func (r watchedRound) Capture() (replica.Drain, error) {
 }
 
 // Commit commits, and has the outcome checked before anything is sent.
-func (r watchedRound) Commit(b replica.Batch) error {
+func (r *watchedRound) Commit(b replica.Batch) error {
 	m := r.m
 	own := m.stamp(m.writing)
 	m.writing = nil
 	m.w.checkClock(m, b.Heads)
-	if err := r.Round.Commit(b); err != nil {
-		b.Rows = slices.Clone(b.Rows)
+	err := r.Round.Commit(b)
+	b.Rows = slices.Concat(r.put, b.Rows)
+	if err != nil {
 		b.Heads = maps.Clone(b.Heads)
 		m.doubt, m.unsure = &b, own
 		return err

@@ -136,20 +136,47 @@ func (m *memory) Scan(table string, after crdt.Key, yield func([]replica.RowStat
 	return nil
 }
 
-func (m *memory) Begin(context.Context) (replica.Round, error) { return memoryRound{m}, nil }
+func (m *memory) Count() (uint64, error) { return uint64(len(m.rows)), nil }
+
+func (m *memory) Begin(context.Context) (replica.Round, error) { return &memoryRound{memory: m}, nil }
 
 func (m *memory) Read(_ context.Context, f func(replica.View) error) error { return f(m) }
 
 func (m *memory) Close() error { return nil }
 
-type memoryRound struct{ *memory }
+type memoryRound struct {
+	*memory
+	put   []replica.RowChange // ahead of the commit
+	ahead map[replica.RowKey]crdt.Row
+}
 
-func (m memoryRound) Capture() (replica.Drain, error) { return replica.Drain{}, nil }
+func (m *memoryRound) Capture() (replica.Drain, error) { return replica.Drain{}, nil }
 
-func (m memoryRound) Abort() {}
+func (m *memoryRound) Abort() {}
+
+func (m *memoryRound) Put(rows []replica.RowChange) error {
+	if m.ahead == nil {
+		m.ahead = map[replica.RowKey]crdt.Row{}
+	}
+	m.put = append(m.put, rows...)
+	for _, c := range rows {
+		m.ahead[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
+	}
+	return nil
+}
+
+func (m *memoryRound) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
+	out, err := m.memory.Rows(keys)
+	for i, k := range keys {
+		if row, ok := m.ahead[k]; ok {
+			out[i] = row
+		}
+	}
+	return out, err
+}
 
 // Commit takes the batch in, unless a fault is armed: then it fails before or after that.
-func (m memoryRound) Commit(b replica.Batch) error {
+func (m *memoryRound) Commit(b replica.Batch) error {
 	if m.Full {
 		return ErrFull
 	}
@@ -169,7 +196,7 @@ func (m memoryRound) Commit(b replica.Batch) error {
 	return fail
 }
 
-func (m memoryRound) take(b replica.Batch) {
+func (m *memoryRound) take(b replica.Batch) {
 	if !b.Origin.IsZero() {
 		m.state.Origin = b.Origin
 	}
@@ -183,7 +210,15 @@ func (m memoryRound) take(b replica.Batch) {
 			delete(m.state.Coverage, o)
 		}
 	}
-	for _, c := range b.Rows {
+	if b.Copy != nil {
+		m.state.Copy = b.Copy
+	}
+	if b.Restart {
+		clear(m.rows)
+		clear(m.refs)
+		clear(m.times)
+	}
+	for _, c := range slices.Concat(m.put, b.Rows) {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		for _, s := range m.rows[k].Stamps(nil) {
 			m.unref(s, k)
@@ -205,6 +240,9 @@ func (m *memory) ref(s crdt.Stamp, k replica.RowKey) {
 }
 
 func (m *memory) unref(s crdt.Stamp, k replica.RowKey) {
+	if _, ok := m.refs[s][k]; !ok {
+		return // it was damaged
+	}
 	delete(m.refs[s], k)
 	if len(m.refs[s]) == 0 {
 		delete(m.refs, s)

@@ -90,7 +90,9 @@ const (
 var actionForms = map[string]form{
 	"write": formWrite, "column": formNone, "start": formNone, "leave": formNone,
 	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber, "setback": formNumber,
-	"cut": formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber, "lie": formPairNumber,
+	"audit": formPair,
+	"cut":   formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber,
+	"lie":  formPairNumber,
 	"jump": formNumber, "drift": formNumber, "freeze": formNumber,
 	"break": formNumber, "fail": formNumber, "full": formNumber, "slow": formNumber, "rot": formNumber,
 }
@@ -195,6 +197,7 @@ func Plan(cfg Config) *Case {
 		}
 	}
 	p.c.End = p.now + 1
+	p.audits()
 	slices.SortStableFunc(p.c.Actions, func(a, b Action) int { return cmp.Compare(a.At, b.At) })
 	return p.c
 }
@@ -281,6 +284,21 @@ func (p *planner) links(n int) (out [][2]int) {
 		}
 	}
 	return out
+}
+
+// audits plans comparisons in half of the seeds. They are drawn apart: a seed is what it would be without them.
+func (p *planner) audits() {
+	g := rng(p.c.Seed, 0xa0d17)
+	if g.IntN(2) == 0 {
+		return
+	}
+	for range 1 + g.IntN(8) {
+		l := p.c.Links[g.IntN(len(p.c.Links))]
+		if g.IntN(2) == 0 {
+			l[0], l[1] = l[1], l[0]
+		}
+		p.c.Actions = append(p.c.Actions, Action{At: g.Int64N(p.c.End), Do: "audit", A: l[0], B: l[1]})
+	}
 }
 
 // rates turns each fault off in a third of the seeds, and gives it a random rate in the others.

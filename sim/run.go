@@ -24,8 +24,9 @@ type Options struct {
 	Mask   *[32]byte                   // the key by which keys and values in these recordings are masked; nil: they are not
 	Record bool                        // list in the case of the result the fate of every message
 
-	unjudged bool // end with the faults
-	most     int  // events, then the run ends without a verdict; 0: no bound
+	unaudited bool // without audits
+	unjudged  bool // end with the faults
+	most      int  // events, then the run ends without a verdict; 0: no bound
 }
 
 // RunSeed plans a seed and runs it. Not for SQL.
@@ -86,7 +87,7 @@ func (w *World) discard() {
 
 // finish heals everything and judges.
 func (w *World) finish() {
-	for _, judge := range []func(){w.heal, w.converge, w.checkRows, w.checkForks, w.quiet, w.reopen} {
+	for _, judge := range []func(){w.heal, w.converge, w.checkRows, w.checkForks, w.audits, w.quiet, w.audit, w.reopen} {
 		if w.fault == nil && !w.spent() {
 			judge()
 		}
@@ -167,6 +168,7 @@ func (w *World) converge() {
 
 // laggards says who lacks what.
 func (w *World) laggards() (s string) {
+	want := w.owed()
 	for _, m := range w.alive() {
 		switch {
 		case m.core == nil:
@@ -174,12 +176,9 @@ func (w *World) laggards() (s string) {
 		case !m.core.IsReady():
 			s += fmt.Sprintf("%s has no first copy; ", m.name())
 		}
-		for o, list := range w.oracle.byOrigin {
-			for _, t := range list {
-				if !t.lost && !m.claimed.Covers(t.stamp) {
-					s += fmt.Sprintf("%s misses %s@%s and later; ", m.name(), t.stamp.Time, o.Short())
-					break
-				}
+		for _, o := range want.Origins() {
+			if h := want[o]; m.claimed[o] < h {
+				s += fmt.Sprintf("%s has %s of %s@%s; ", m.name(), m.claimed[o], h, o.Short())
 			}
 		}
 	}

@@ -195,12 +195,17 @@ func (m *machine) toldOfFork(in []replica.Input) *fork {
 			continue
 		}
 		var hello struct {
-			Heads []byte `cbor:"6,keyasint"`
+			Heads struct {
+				_                    struct{} `cbor:",toarray"`
+				Base, Changed, Heads []byte
+			} `cbor:"6,keyasint"`
 		}
-		if err := cbor.Unmarshal(i.Frame.Body, &hello); err != nil {
-			continue // garbage
+		if err := cbor.Unmarshal(i.Frame.Body, &hello); err != nil || len(hello.Heads.Base) > 0 {
+			continue // garbage, or changes against what may be forgotten
 		}
-		is := func(t *txn) bool { return bytes.Contains(hello.Heads, vector(crdt.Coverage{m.writer: t.stamp.Time})) }
+		is := func(t *txn) bool {
+			return bytes.Contains(hello.Heads.Heads, vector(crdt.Coverage{m.writer: t.stamp.Time}))
+		}
 		if slices.ContainsFunc(f.old, is) && !slices.ContainsFunc(f.new, is) {
 			return f
 		}

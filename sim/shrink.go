@@ -21,7 +21,7 @@ func Shrink(c *Case, opt Options, more func() bool) *Case {
 	if r.Err == nil {
 		return c
 	}
-	s := &shrinker{opt: opt, promise: r.Err.Promise, best: c, more: more}
+	s := &shrinker{opt: opt, promise: r.Err.Promise, liveness: isLiveness(r.Err), best: c, more: more}
 	s.opt.most = 2 * r.Stats.Events
 	s.opt.unjudged = r.Err.At < c.End
 	if !s.try(upTo(r)) {
@@ -41,11 +41,15 @@ func Shrink(c *Case, opt Options, more func() bool) *Case {
 	return s.best
 }
 
+// isLiveness reports whether no agreement came about, which is another thing than noise after it.
+func isLiveness(v *Violation) bool { return strings.HasPrefix(v.Text, "no liveness") }
+
 type shrinker struct {
-	opt     Options
-	promise string
-	best    *Case
-	more    func() bool
+	opt      Options
+	promise  string
+	liveness bool
+	best     *Case
+	more     func() bool
 }
 
 // upTo returns the case of a run without what came after the broken promise.
@@ -199,7 +203,7 @@ func (s *shrinker) try(c *Case) bool {
 		return false
 	}
 	r := Run(c, s.opt)
-	if r.Err == nil || r.Err.Promise != s.promise {
+	if r.Err == nil || r.Err.Promise != s.promise || isLiveness(r.Err) != s.liveness {
 		return false
 	}
 	s.best = c

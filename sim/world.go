@@ -35,10 +35,12 @@ type World struct {
 	fault    *Violation
 	healed   bool
 	forked   bool // a machine was set back without a sign, so that peers may refuse each other
+	hurt     bool // rows were damaged, so that audits may find something
 	damaged  bool // some messages arrive damaged, so that links may be refused
 	forks    map[crdt.Origin]*fork
 	lies     lies
 	most     int      // events; 0: no bound
+	masked   bool     // the recordings are, so that there are no audits
 	acting   *machine // whose replica runs just now
 	recorded map[Message]Fate
 }
@@ -67,7 +69,7 @@ func (v *Violation) Error() string {
 
 // NewWorld sets up the machines of a case.
 func NewWorld(c *Case, opt Options) *World {
-	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, most: opt.most, forks: map[crdt.Origin]*fork{},
+	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, most: opt.most, masked: opt.Mask != nil || opt.unaudited, forks: map[crdt.Origin]*fork{},
 		lies: lies{map[replica.RowKey]bool{}, map[crdt.Origin]bool{}, map[*machine]string{}}, digest: xxhash.New(), log: opt.Log}
 	medium := opt.medium(c)
 	w.forked = c.Liar > 0 // who was told different things may refuse each other
@@ -216,6 +218,8 @@ func (w *World) act(a Action) {
 		}
 	case "start":
 		m.start()
+	case "audit":
+		m.actAudit(a.B)
 	case "jump", "drift", "freeze":
 		w.actClock(m, a)
 	case "cut", "isolate", "deafen", "clog", "replay", "garbage", "lie":

@@ -56,6 +56,9 @@ type Bridge struct {
 	commits       int64 // rounds committed
 	keptLocal     map[string]int64
 	driftDue      bool
+	listBytes     int           // see the constant
+	ready         bool          // the replica holds its first copy, or has founded its group
+	copying       bool          // there are rows of a first copy that is not whole
 	ahead         *prepared     // for the next round
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it
@@ -87,7 +90,8 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 	}
 	opt.Path = path
 	b := &Bridge{
-		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
+		listBytes: listBytes,
+		db:        db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
 		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{}, returned: map[string]bool{},
 		keptLocal: map[string]int64{},
 	}

@@ -48,6 +48,8 @@ type table struct {
 	userTriggers []string // triggers of the user on it
 
 	known []string // columns as the last projection knew them; nil: all
+
+	upserts map[string]string // statements that show a row, by the columns that they leave out
 }
 
 // fresh reports whether the last projection did not know a column. It shows its default: what others wrote to it is stored, and

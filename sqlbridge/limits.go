@@ -11,6 +11,10 @@ const (
 	readKeys = 64
 	// memoRows bounds the rows that a round keeps after it has read them: some tens of megabytes.
 	memoRows = 50_000
+	// listBytes bounds the list of row numbers of a transaction whose order is kept in memory while it is served: some 200,000
+	// rows, which take 25 MB. The rows of a larger one are found by scanning its tables, which costs little more where
+	// it wrote most of them.
+	listBytes = 600_000
 	// readPage is how many rows are decoded before they are handed on.
 	readPage = 512
 	// groupGap is the pause between two captured edits after which a new group with its own stamp begins:

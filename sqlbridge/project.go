@@ -61,6 +61,35 @@ func (b *Bridge) projectAll(r *round, changes []replica.RowChange) error {
 	return nil
 }
 
+// projectCopy shows a first copy, which is whole: it makes the group's tables and fills them. What is in tables that were
+// here before is compared with it afterwards: what they have beyond it counts as written now.
+func (b *Bridge) projectCopy(r *round) error {
+	var defs []replica.RowChange
+	for _, schema := range registrySchemas {
+		if err := r.Scan(schema.Table, crdt.Key{}, func(rows []replica.RowState) bool {
+			for _, st := range rows {
+				defs = append(defs, replica.RowChange{Schema: schema, Key: st.Key, New: st.Row})
+			}
+			return true
+		}); err != nil {
+			return err
+		}
+	}
+	for name := range b.catalog {
+		b.reshow[name] = true
+		if err := b.setDrift(r.ctx, b.tables[name], true); err != nil {
+			return err
+		}
+	}
+	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
+		return err
+	}
+	if err := b.projectAll(r, defs); err != nil {
+		return err
+	}
+	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
+}
+
 // keepUnshown notes what a suspended table shows of rows that changed.
 func (b *Bridge) keepUnshown(r *round, s *stored, changes []replica.RowChange) error {
 	for _, c := range changes {
@@ -244,6 +273,9 @@ func (p *projector) remove(k crdt.Key) error {
 
 // showRow writes a row into the table, or parks it where the table refuses it.
 func (p *projector) showRow(x shownRow) error {
+	if err := p.r.caller.Err(); err != nil {
+		return err
+	}
 	query, args := p.t.upsert(x.key, x.row)
 	err := p.r.b.exec(p.ctx, query, args...)
 	if err == nil || isStoreError(err) {
@@ -263,8 +295,8 @@ func (p *projector) showRow(x shownRow) error {
 // upsert returns the statement that shows a row. A column without a register shows its DEFAULT; where only
 // SQLite knows that value the column is left to it.
 func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
-	names := slices.Clone(t.key)
-	args := keyArgs(k)
+	args := append(make([]any, 0, len(t.key)+len(t.cols)), keyArgs(k)...)
+	var left []string // columns that the statement leaves out: mostly none
 	for _, c := range t.cols {
 		cell, ok := row.Cell(c.name)
 		switch {
@@ -273,9 +305,27 @@ func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
 		case c.constant:
 			args = append(args, bind(c.dflt))
 		default:
-			continue
+			left = append(left, c.name)
 		}
-		names = append(names, c.name)
+	}
+	which := strings.Join(left, "\x00")
+	query, ok := t.upserts[which]
+	if !ok {
+		query = t.upsertWithout(left)
+		if t.upserts == nil {
+			t.upserts = map[string]string{}
+		}
+		t.upserts[which] = query
+	}
+	return query, args
+}
+
+func (t *table) upsertWithout(left []string) string {
+	names := slices.Clone(t.key)
+	for _, c := range t.cols {
+		if !slices.Contains(left, c.name) {
+			names = append(names, c.name)
+		}
 	}
 	var sets []string
 	for _, n := range names[len(t.key):] {
@@ -286,7 +336,7 @@ func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
 		action = "UPDATE SET " + strings.Join(sets, ", ")
 	}
 	return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(names, ""), marks(len(names)),
-		quoteAll(t.key, ""), action), args
+		quoteAll(t.key, ""), action)
 }
 
 // anyParked reports whether rows wait, of which a local edit may have shown one.

@@ -24,7 +24,8 @@ func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
 		return nil, explain(b.opt.Path, err)
 	}
 	b.lockedAt = time.Now()
-	r := &round{view: view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}, memo: map[replica.RowKey]crdt.Row{}}}
+	r := &round{view: b.view(ctx)}
+	r.memo = map[replica.RowKey]crdt.Row{}
 	if err := r.begun(); err != nil {
 		r.Abort()
 		return nil, explain(b.opt.Path, err)
@@ -62,7 +63,8 @@ func (b *Bridge) Read(ctx context.Context, f func(replica.View) error) error {
 		return explain(b.opt.Path, err)
 	}
 	defer b.rollback()
-	return explain(b.opt.Path, f(&view{b: b, ctx: ctx, n: map[replica.RowKey]int64{}}))
+	v := b.view(ctx)
+	return explain(b.opt.Path, f(&v))
 }
 
 // Abort ends the round without a change.
@@ -81,12 +83,15 @@ func (r *round) Commit(batch replica.Batch) error {
 		return explain(r.b.opt.Path, err)
 	}
 	r.over = true
-	if err := r.b.commit(r.ctx); err != nil {
+	if err := r.b.commit(r.caller); err != nil {
 		_ = r.b.reload(context.Background())
 		return explain(r.b.opt.Path, err)
 	}
 	r.b.held = time.Since(r.b.lockedAt)
 	r.b.commits++
+	if batch.Ready {
+		r.b.ready, r.b.copying = true, false
+	}
 	r.b.driftDue = false
 	r.b.origins.fresh = nil
 	return nil
@@ -99,7 +104,7 @@ func (r *round) store(batch replica.Batch) error {
 	if err := r.storeRows(batch.Rows); err != nil {
 		return err
 	}
-	if err := r.b.project(r, batch.Rows); err != nil {
+	if err := r.show(batch); err != nil {
 		return err
 	}
 	if err := r.forgetCaptured(); err != nil {
@@ -111,8 +116,55 @@ func (r *round) store(batch replica.Batch) error {
 	return r.b.setMeta(r.ctx, "commits", r.b.commits+1)
 }
 
+// show projects the batch. Of a first copy nothing is shown before it is whole, and then everything.
+func (r *round) show(batch replica.Batch) error {
+	switch {
+	case r.b.ready:
+		return r.b.project(r, batch.Rows)
+	case !batch.Ready:
+		return nil
+	case r.b.copying:
+		return r.b.projectCopy(r)
+	}
+	return r.b.project(r, batch.Rows) // a group is founded here
+}
+
+// Put stores rows ahead of the commit, and shows them unless they are of a first copy.
+func (r *round) Put(rows []replica.RowChange) error {
+	if err := r.put(rows); err != nil {
+		r.Abort()
+		return explain(r.b.opt.Path, err)
+	}
+	return nil
+}
+
+func (r *round) put(rows []replica.RowChange) error {
+	if err := r.storeRows(rows); err != nil {
+		return err
+	}
+	clear(r.n) // as many as a session may bring would take more memory than their rows
+	clear(r.memo)
+	if !r.b.ready {
+		return nil
+	}
+	return r.b.project(r, rows)
+}
+
 func (r *round) storeState(batch replica.Batch) error {
 	b, ctx := r.b, r.ctx
+	if batch.Restart {
+		for _, q := range []string{`DELETE FROM _rowmesh_rows`, `DELETE FROM _rowmesh_txns`} {
+			if err := b.exec(ctx, q); err != nil {
+				return err
+			}
+		}
+	}
+	if batch.Copy != nil {
+		b.copying = b.copying || len(batch.Copy) > 0
+		if err := b.setMeta(ctx, "copy", batch.Copy); err != nil {
+			return err
+		}
+	}
 	for _, s := range batch.Schemas {
 		if err := b.exec(ctx, `INSERT INTO _rowmesh_schemas(def) VALUES(?)`, crdt.AppendSchema(nil, s)); err != nil {
 			return err
@@ -161,6 +213,9 @@ func (r *round) storeRows(changes []replica.RowChange) error {
 	}
 	var before, after []crdt.Stamp
 	for _, c := range changes {
+		if err := r.caller.Err(); err != nil {
+			return err
+		}
 		s, err := r.b.storedTable(r.ctx, c.Schema)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -44,6 +45,7 @@ func (b *Bridge) reload(ctx context.Context) error {
 		return err
 	}
 	var f int
+	var copying []byte
 	if err := b.meta(ctx, "format", &f); err != nil {
 		return err
 	}
@@ -59,9 +61,13 @@ func (b *Bridge) reload(ctx context.Context) error {
 	if err := b.conn.QueryRowContext(ctx, `SELECT coalesce(max(n), 0) + 1 FROM _rowmesh_rows`).Scan(&b.nextRow); err != nil {
 		return err
 	}
-	if err := b.meta(ctx, "commits", &b.commits); err != nil {
-		return err
+	b.ready = false
+	for name, dest := range map[string]any{"commits": &b.commits, "ready": &b.ready, "copy": &copying} {
+		if err := b.meta(ctx, name, dest); err != nil {
+			return err
+		}
 	}
+	b.copying = len(copying) > 0
 	return b.readCatalog(ctx, b.conn)
 }
 
@@ -153,12 +159,19 @@ func (b *Bridge) setDrift(ctx context.Context, s *stored, due bool) error {
 // view reads the rows within the transaction that is open on the connection.
 type view struct {
 	b   *Bridge
-	ctx context.Context
+	ctx context.Context          // of statements: it is never cancelled, because a driver starts a goroutine for each statement that could be
 	n   map[replica.RowKey]int64 // row numbers found so far
+
+	// caller is the context of whoever waits for the view or round. It is looked at from row to row.
+	caller context.Context
 
 	// memo keeps rows that a round has read: the capture compares with them, and the merge that follows reads them again.
 	// It is nil where nothing is kept.
 	memo map[replica.RowKey]crdt.Row
+}
+
+func (b *Bridge) view(ctx context.Context) view {
+	return view{b: b, ctx: context.WithoutCancel(ctx), caller: ctx, n: map[replica.RowKey]int64{}}
 }
 
 // Load reads the replica's state.
@@ -166,7 +179,7 @@ func (v *view) Load() (replica.State, error) {
 	b, ctx := v.b, v.ctx
 	st := replica.State{Coverage: crdt.Coverage{}}
 	var origin, group []byte
-	for name, dest := range map[string]any{"origin": &origin, "group": &group, "ready": &st.Ready} {
+	for name, dest := range map[string]any{"origin": &origin, "group": &group, "ready": &st.Ready, "copy": &st.Copy} {
 		if err := b.meta(ctx, name, dest); err != nil {
 			return st, fmt.Errorf("sqlbridge: load %s: %w", name, err)
 		}
@@ -245,6 +258,9 @@ func (v *view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 
 // rowsOf reads the rows at some positions of keys, which are all of one table.
 func (v *view) rowsOf(s *stored, keys []replica.RowKey, at []int, out []crdt.Row) error {
+	if err := v.caller.Err(); err != nil {
+		return err
+	}
 	width := readKeys
 	if len(at) == 1 {
 		width = 1
@@ -308,8 +324,9 @@ func (b *Bridge) parseRow(s *stored, o uint64, h int64, body string) (crdt.Row, 
 
 // txn is a transaction with the numbers of its rows.
 type txn struct {
-	at   crdt.Stamp
-	rows []int64
+	at    crdt.Stamp
+	rows  []int64
+	large bool // too many to list: rows is empty
 }
 
 // Changed visits the rows of the transactions that are in `in` but not in notIn.
@@ -357,8 +374,13 @@ func (v *view) txns(o crdt.Origin, number uint64, from, to hlc.Timestamp) ([]txn
 		if err := rows.Scan(&h, &list); err != nil {
 			return nil, err
 		}
-		t := txn{at: crdt.Stamp{Time: hlc.Timestamp(h), Origin: o}, rows: parseNumbers(list)}
-		total += len(t.rows)
+		t := txn{at: crdt.Stamp{Time: hlc.Timestamp(h), Origin: o}, large: len(list) > v.b.listBytes}
+		if t.large {
+			total = readPage
+		} else {
+			t.rows = parseNumbers(list)
+			total += len(t.rows)
+		}
 		out = append(out, t)
 	}
 	return out, rows.Err()
@@ -366,7 +388,7 @@ func (v *view) txns(o crdt.Origin, number uint64, from, to hlc.Timestamp) ([]txn
 
 // visit hands on the rows of some transactions, of which the last may be a large one.
 func (v *view) visit(page []txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
-	if last := page[len(page)-1]; len(last.rows) > readPage {
+	if last := page[len(page)-1]; last.large || len(last.rows) > readPage {
 		if more, err := v.visitSmall(page[:len(page)-1], after, yield); err != nil || !more {
 			return more, err
 		}
@@ -376,8 +398,12 @@ func (v *view) visit(page []txn, after replica.Position, yield func(crdt.Stamp, 
 }
 
 // visitLarge hands on the rows of one transaction page by page. A session comes back to it for every chunk, so the order
-// of its rows is kept from one visit to the next.
+// of its rows is kept from one visit to the next. Of a transaction of more rows than should be kept, all rows of its tables
+// are looked at, in the order of the index.
 func (v *view) visitLarge(t txn, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	if t.large {
+		return v.visitAll(t.at, after, yield)
+	}
 	if err := v.orderRows(t); err != nil {
 		return false, fmt.Errorf("sqlbridge: read rows: %w", err)
 	}
@@ -408,6 +434,36 @@ func (v *view) visitLarge(t txn, after replica.Position, yield func(crdt.Stamp, 
 		}
 	}
 	v.b.order = rowOrder{}
+	return true, nil
+}
+
+// visitAll hands on the rows of a transaction by scanning the tables.
+func (v *view) visitAll(at crdt.Stamp, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
+	more = true
+	for _, name := range slices.Sorted(maps.Keys(v.b.tables)) {
+		var from crdt.Key
+		if at == after.Stamp && !after.Key.IsZero() {
+			if name < after.Table {
+				continue
+			}
+			if name == after.Table {
+				from = after.Key
+			}
+		}
+		err := v.Scan(name, from, func(page []replica.RowState) bool {
+			var rows []replica.RowState
+			for _, st := range page {
+				if st.Row.Names(at) {
+					rows = append(rows, st)
+				}
+			}
+			more = len(rows) == 0 || yield(at, rows)
+			return more
+		})
+		if err != nil || !more {
+			return more, err
+		}
+	}
 	return true, nil
 }
 
@@ -481,6 +537,9 @@ func (v *view) visitSmall(page []txn, after replica.Position, yield func(crdt.St
 }
 
 func (v *view) byNumber(numbers []int64, states map[int64]replica.RowState) error {
+	if err := v.caller.Err(); err != nil {
+		return err
+	}
 	args := make([]any, 0, readKeys)
 	for _, n := range numbers {
 		args = append(args, n)
@@ -547,6 +606,9 @@ func (v *view) Scan(name string, after crdt.Key, yield func([]replica.RowState) 
 }
 
 func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err error) {
+	if err := v.caller.Err(); err != nil {
+		return nil, err
+	}
 	query, args := `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? ORDER BY k LIMIT ?`, []any{s.tbl, readPage}
 	if !after.IsZero() {
 		query, args = `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? AND k > ? ORDER BY k LIMIT ?`, []any{s.tbl, keyColumn(after), readPage}
@@ -564,6 +626,12 @@ func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err
 		page = append(page, st)
 	}
 	return page, rows.Err()
+}
+
+// Count returns the greatest row number: no row of the merged state is ever deleted.
+func (v *view) Count() (n uint64, err error) {
+	err = v.b.conn.QueryRowContext(v.ctx, `SELECT coalesce(max(n), 0) FROM _rowmesh_rows`).Scan(&n)
+	return n, err
 }
 
 func appendNumbers(list []byte, numbers []int64) []byte {

@@ -20,7 +20,13 @@ type closing struct {
 func (c closing) Close() error { return errors.Join(c.Bridge.Close(), c.db.Close()) }
 
 // TestAsAStore runs the suite of all stores on the one inside SQLite.
-func TestAsAStore(t *testing.T) {
+func TestAsAStore(t *testing.T) { runSuite(t, listBytes) }
+
+// TestAsAStoreOfLargeTransactions runs it with every transaction of more than a few rows served as one that is too large to
+// be listed.
+func TestAsAStoreOfLargeTransactions(t *testing.T) { runSuite(t, 4) }
+
+func runSuite(t *testing.T, most int) {
 	storetest.Run(t, func(t *testing.T) storetest.Open {
 		path := filepath.Join(t.TempDir(), "app.db")
 		return func(t *testing.T) replica.Store {
@@ -32,6 +38,7 @@ func TestAsAStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			b.listBytes = most
 			return closing{b, db}
 		}
 	})

@@ -383,19 +383,12 @@ func syncCommand() *cobra.Command {
 					return askForSync(ctx, c, args[0])
 				}
 			}
-			cfg, uri, err := f.config(args[0])
-			if err != nil {
-				return err
-			}
-			if len(cfg.Connect)+len(cfg.Listen) == 0 {
-				return fmt.Errorf("%w: no peer runs on %s, and there is none to connect to; name one with --connect", rowmesh.ErrNoPeer, args[0])
-			}
-			p, err := rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
+			p, err := openToSync(ctx, f, args[0])
 			if err != nil {
 				return err
 			}
 			defer p.Close()
-			stop := showProgress(c)
+			stop := showProgress(c, "syncing")
 			err = p.Sync(ctx)
 			stop()
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -410,6 +403,18 @@ func syncCommand() *cobra.Command {
 	f.add(c)
 	c.Flags().DurationVar(&limit, "timeout", 30*time.Second, "how long to wait")
 	return c
+}
+
+// openToSync starts a peer where none runs.
+func openToSync(ctx context.Context, f runFlags, path string) (*rowmesh.Peer, error) {
+	cfg, uri, err := f.config(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(cfg.Connect)+len(cfg.Listen) == 0 {
+		return nil, fmt.Errorf("%w: no peer runs on %s, and there is none to connect to; name one with --connect", rowmesh.ErrNoPeer, path)
+	}
+	return rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
 }
 
 // notInTime says why a round was not finished.
@@ -428,7 +433,7 @@ func notInTime(p *rowmesh.Peer, limit time.Duration) error {
 
 // askForSync asks the running peer through the database.
 func askForSync(ctx context.Context, c *cobra.Command, path string) error {
-	stop := showProgress(c)
+	stop := showProgress(c, "syncing")
 	defer stop()
 	return withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
 		state, detail, err := ask(ctx, b, "sync")
@@ -447,11 +452,11 @@ func askForSync(ctx context.Context, c *cobra.Command, path string) error {
 }
 
 // showProgress turns a wheel on a terminal until it is stopped.
-func showProgress(c *cobra.Command) (stop func()) {
+func showProgress(c *cobra.Command, what string) (stop func()) {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return func() {}
 	}
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(c.ErrOrStderr()), progressbar.OptionSetDescription("syncing"),
+	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(c.ErrOrStderr()), progressbar.OptionSetDescription(what),
 		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish())
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -84,7 +84,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; peer %s --help shows the flags", err, c.Name())}
 	})
-	root.AddCommand(runCommand(), idCommand(), trackCommand(), untrackCommand(), statusCommand(), syncCommand(), verifyCommand(), digestCommand(), demoCommand(), simCommand())
+	root.AddCommand(runCommand(), idCommand(), trackCommand(), untrackCommand(), statusCommand(), syncCommand(), verifyCommand(), auditCommand(), digestCommand(), demoCommand(), simCommand())
 	root.DisableFlagsInUseLine = true
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true // it stands in Use where it helps

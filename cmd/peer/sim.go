@@ -136,7 +136,7 @@ func simCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(simRunCommand(), simSoakCommand(), simReplayCommand(), simShrinkCommand())
+	c.AddCommand(simRunCommand(), simSoakCommand(), simReplayCommand(), simShrinkCommand(), simScaleCommand())
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
@@ -16,9 +17,34 @@ type round struct {
 	view
 	changes []change
 	meta    meta
-	fresh   []*origin         // numbered by this commit
-	index   map[ds.Key][]byte // records of the index that this commit has put so far
+	fresh   []*origin           // numbered by this commit
+	index   map[ds.Key][]byte   // records of the index that this commit has put so far
+	ahead   []replica.RowChange // rows that were put ahead of the commit
+	latest  map[replica.RowKey]crdt.Row
 	over    bool
+}
+
+// Put keeps rows for the commit. A datastore has no transactions, so that they wait in memory.
+func (r *round) Put(rows []replica.RowChange) error {
+	if r.latest == nil {
+		r.latest = map[replica.RowKey]crdt.Row{}
+	}
+	r.ahead = append(r.ahead, rows...)
+	for _, c := range rows {
+		r.latest[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
+	}
+	return nil
+}
+
+// Rows reads rows by key, as the round has put them.
+func (r *round) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
+	out, err := r.view.Rows(keys)
+	for i, k := range keys {
+		if row, ok := r.latest[k]; ok {
+			out[i] = row
+		}
+	}
+	return out, err
 }
 
 // Capture has nothing to say: there is no SQL.
@@ -56,6 +82,7 @@ func (r *round) Commit(b replica.Batch) error {
 	if b.IsZero() {
 		return nil
 	}
+	b.Rows = slices.Concat(r.ahead, b.Rows)
 	tables, err := r.collect(b)
 	if err != nil {
 		r.forget()
@@ -66,6 +93,9 @@ func (r *round) Commit(b replica.Batch) error {
 		return fmt.Errorf("dsstore: commit: %w", err)
 	}
 	r.number++
+	if b.Restart {
+		r.order = tableOrder{}
+	}
 	r.grew(b.Rows)
 	r.Store.meta = r.meta
 	r.schemas = append(r.schemas, b.Schemas...)
@@ -101,6 +131,14 @@ func (r *round) collect(b replica.Batch) (tables []*table, err error) {
 		r.meta.group = b.Group
 	}
 	r.meta.ready = r.meta.ready || b.Ready
+	if b.Copy != nil {
+		r.meta.copy = b.Copy
+	}
+	if b.Restart {
+		if err := r.forgetRows(); err != nil {
+			return nil, err
+		}
+	}
 	r.put(metaKey, r.meta.record(r.number+1))
 	for i, s := range b.Schemas {
 		r.put(schemaKey(len(r.schemas)+i), crdt.AppendSchema(nil, s))
@@ -121,6 +159,28 @@ func (r *round) collect(b replica.Batch) (tables []*table, err error) {
 		}
 	}
 	return tables, nil
+}
+
+// forgetRows removes all rows and the index.
+func (r *round) forgetRows() error {
+	for _, prefix := range []string{"/r", "/i"} {
+		res, err := r.ds.Query(r.ctx, query.Query{Prefix: prefix, KeysOnly: true})
+		if err != nil {
+			return err
+		}
+		all, err := res.Rest()
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			if prefix == "/i" {
+				r.removeRefs(ds.RawKey(e.Key))
+			} else {
+				r.remove(ds.RawKey(e.Key))
+			}
+		}
+	}
+	return nil
 }
 
 // numbering returns an origin, with a new number where it has none.

@@ -34,6 +34,7 @@ type meta struct {
 	origin crdt.Origin
 	group  replica.GroupID
 	ready  bool
+	copy   []byte // the state of an unfinished first copy
 }
 
 type origin struct {
@@ -211,7 +212,7 @@ func (m meta) record(number uint64) []byte {
 	if m.ready {
 		return append(b, 1)
 	}
-	return append(b, 0)
+	return append(append(b, 0), m.copy...)
 }
 
 func (s *Store) loadMeta(ctx context.Context) error {
@@ -220,10 +221,10 @@ func (s *Store) loadMeta(ctx context.Context) error {
 		return err
 	}
 	_, b, ok := cutNumber(b)
-	if !ok || len(b) != 33 {
+	if !ok || len(b) < 33 || b[32] == 1 && len(b) > 33 {
 		return damaged(metaKey, "it has another length")
 	}
-	s.meta = meta{crdt.Origin(b[:16]), replica.GroupID(b[16:32]), b[32] == 1}
+	s.meta = meta{crdt.Origin(b[:16]), replica.GroupID(b[16:32]), b[32] == 1, b[33:]}
 	return nil
 }
 
@@ -371,7 +372,7 @@ type view struct {
 
 // Load returns what is held in memory.
 func (v view) Load() (replica.State, error) {
-	st := replica.State{Origin: v.meta.origin, Group: v.meta.group, Ready: v.meta.ready, Coverage: crdt.Coverage{}, Schemas: slices.Clone(v.schemas)}
+	st := replica.State{Origin: v.meta.origin, Group: v.meta.group, Ready: v.meta.ready, Copy: slices.Clone(v.meta.copy), Coverage: crdt.Coverage{}, Schemas: slices.Clone(v.schemas)}
 	for _, o := range v.byNum {
 		if o.head > 0 {
 			st.Coverage[o.id] = o.head
@@ -440,6 +441,25 @@ func (v view) Scan(tbl string, after crdt.Key, yield func([]replica.RowState) bo
 	}
 	v.order = tableOrder{} // nobody goes on after the end
 	return nil
+}
+
+// Count counts the keys of all rows.
+func (v view) Count() (n uint64, err error) {
+	res, err := v.ds.Query(v.ctx, query.Query{Prefix: "/r", KeysOnly: true})
+	if err != nil {
+		return 0, fmt.Errorf("dsstore: count rows: %w", err)
+	}
+	defer res.Close()
+	for {
+		r, ok := res.NextSync()
+		if !ok {
+			return n, nil
+		}
+		if r.Error != nil {
+			return 0, fmt.Errorf("dsstore: count rows: %w", r.Error)
+		}
+		n++
+	}
 }
 
 // tableOrder is the keys of one table in order. A datastore has no order of its own that SQL shares, and a copy for a

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) Open) {
 	t.Run("a claim given up", func(t *testing.T) { testUnclaimed(t, open(t)) })
 	t.Run("abort", func(t *testing.T) { testAbort(t, open(t)) })
 	t.Run("a large transaction", func(t *testing.T) { testLarge(t, open(t)) })
+	t.Run("a first copy", func(t *testing.T) { testCopy(t, open(t)) })
 	t.Run("whole replicas", func(t *testing.T) { testReplicas(t, open(t), open(t)) })
 }
 
@@ -49,9 +50,29 @@ func commit(t *testing.T, s replica.Store, b replica.Batch) {
 	if d, err := r.Capture(); err != nil || len(d.Groups) > 0 {
 		t.Fatalf("captured %v, %v", d, err)
 	}
+	if b.Put {
+		b.Rows = putHalf(t, r, b.Rows)
+	}
 	if err := r.Commit(b); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// putHalf puts half of the rows ahead of the commit, reads them in the same round, and returns the rest.
+func putHalf(t *testing.T, r replica.Round, rows []replica.RowChange) (rest []replica.RowChange) {
+	t.Helper()
+	half := rows[:len(rows)/2]
+	if err := r.Put(half); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range half {
+		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
+		got, err := r.Rows([]replica.RowKey{k})
+		if err != nil || !got[0].Equal(c.New) {
+			t.Errorf("row %s was put as %s and is read as %v, %v", k, c.New, got, err)
+		}
+	}
+	return rows[len(rows)/2:]
 }
 
 func read(t *testing.T, s replica.Store, f func(v replica.View)) {
@@ -252,7 +273,9 @@ func testModel(t *testing.T, open Open, seed uint64) {
 	g := newGenerator(seed)
 	s := open(t)
 	for i := range 60 {
-		commit(t, s, g.batch())
+		b := g.batch()
+		b.Put = g.IntN(3) == 0
+		commit(t, s, b)
 		if i%20 == 19 {
 			read(t, s, func(v replica.View) { compare(t, g, v) })
 			s.Close()
@@ -408,6 +431,51 @@ func testUnclaimed(t *testing.T, open Open) {
 	s.Close()
 	s = open(t)
 	read(t, s, func(v replica.View) { compare(t, g, v) })
+	s.Close()
+}
+
+// testCopy keeps the parts of a first copy with its state, gives it up, and keeps another to its end.
+func testCopy(t *testing.T, open Open) {
+	s := open(t)
+	g := newGenerator(3)
+	g.m.state.Origin = g.origins[0] // no batch founds a group
+	next := func(state string, change func(*replica.Batch)) {
+		t.Helper()
+		b := g.batch()
+		change(&b)
+		g.m.state.Copy = []byte(state)
+		commit(t, s, b)
+		s.Close()
+		s = open(t)
+		read(t, s, func(v replica.View) {
+			if n, err := v.Count(); err != nil || n < uint64(len(g.m.rows)) {
+				t.Errorf("%d rows are counted as %d, %v", len(g.m.rows), n, err)
+			}
+			st, err := v.Load()
+			if err != nil || string(st.Copy) != state || len(st.Coverage) > 0 && !st.Ready {
+				t.Errorf("a first copy %q is found as %+v, %v", state, st, err)
+			}
+			compareRows(t, g, v)
+		})
+	}
+	part := func(b *replica.Batch) { b.Heads, b.Put, b.Copy = nil, true, []byte("one") }
+	commit(t, s, replica.Batch{Origin: g.origins[0]})
+	clear(g.m.state.Coverage)
+	next("one", part)
+	next("one", part)
+	kept := g.m.rows
+	next("two", func(b *replica.Batch) {
+		b.Heads, b.Restart, b.Copy = nil, true, []byte("two")
+		for k := range kept {
+			if !slices.ContainsFunc(b.Rows, func(c replica.RowChange) bool { return c.Schema.Table == k.Table && c.Key == k.Key }) {
+				delete(g.m.rows, k)
+			}
+		}
+		for i := range b.Rows {
+			b.Rows[i].Old = crdt.Row{}
+		}
+	})
+	next("", func(b *replica.Batch) { b.Ready, b.Copy = true, []byte{} })
 	s.Close()
 }
 

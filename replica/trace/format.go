@@ -32,6 +32,8 @@ const (
 	kindCommit                  // the store committed
 	kindDone                    // the round is over: outRec
 	kindFull                    // the trace is as large as it may be
+	kindPut                     // the store took rows ahead of a commit
+	kindCount                   // a view's Count: uint64
 )
 
 // record is one entry. Asked is a hash of what the core asked for or handed out, which must be the same again.
@@ -41,6 +43,8 @@ type record struct {
 	Asked uint64
 	Err   string // that the store returned
 	Data  cbor.RawMessage
+
+	keys []string // in memory, of masked rows: whose they are
 }
 
 var table = crc32.MakeTable(crc32.Castagnoli)

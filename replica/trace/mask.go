@@ -11,6 +11,8 @@ import (
 	"math/rand/v2"
 	"unicode/utf8"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
 )
@@ -41,6 +43,7 @@ func newMask(key [32]byte) *mask {
 		r, m.queue = m.queue[0], m.queue[1:]
 		return r, nil
 	}}
+	m.second.rows = m.rows
 	return m
 }
 
@@ -59,6 +62,48 @@ func (m *mask) rerun(round []record) ([]record, error) {
 	return m.out, nil
 }
 
+// asks notes for the last record of a round, which holds rows, whose they are.
+func (m *mask) asks(round []record, keys []replica.RowKey) {
+	if m == nil || len(round) == 0 {
+		return
+	}
+	for _, k := range keys {
+		masked, err := m.rowKey(k.Key)
+		m.note(err)
+		last := &round[len(round)-1]
+		last.keys = append(last.keys, k.Table+"\x00"+masked.Encoded())
+	}
+}
+
+// rows answers the second core, which may ask for rows that the first did not: masked keys have another order, by which a first copy
+// sees that rows cannot be there yet. Those that the first did not ask for are not there.
+func (m *mask) rows(keys []replica.RowKey) (recs []rowRec, err error) {
+	known := map[string]rowRec{}
+	if len(m.queue) > 0 && m.queue[0].Kind == kindRows {
+		rec := m.queue[0]
+		m.queue = m.queue[1:]
+		if rec.Err != "" {
+			err = fmt.Errorf("%w: %s", errAsAgain, rec.Err)
+		} else if err = decode(rec.Data, &recs); err == nil && len(recs) == len(rec.keys) {
+			for i, k := range rec.keys {
+				known[k] = recs[i]
+			}
+		}
+	}
+	recs = make([]rowRec, len(keys))
+	for i, k := range keys {
+		recs[i] = known[k.Table+"\x00"+k.Key.Encoded()]
+	}
+	out := record{Kind: kindRows, Asked: askedRows(keys)}
+	if err != nil {
+		out.Err = "masked"
+	} else if out.Data, err = cbor.Marshal(recs); err != nil {
+		return nil, err
+	}
+	m.out = append(m.out, out)
+	return recs, err
+}
+
 // text is an error of the store, which may quote a value.
 func (m *mask) text(err error) string {
 	if m == nil {
@@ -74,6 +119,9 @@ func (m *mask) inputs(in []replica.Input) (out []replica.Input) {
 	}
 	for _, i := range in {
 		m.rewrite.Down(i.Down)
+		if i.Audit != nil {
+			m.note(replica.ErrAudit)
+		}
 		if i.Frame == nil {
 			out = append(out, i)
 			continue
@@ -98,6 +146,7 @@ func (m *mask) data(v any) {
 	if m == nil {
 		return
 	}
+	var err error
 	switch v := v.(type) {
 	case roundRec:
 		for _, i := range v.Inputs {
@@ -125,7 +174,10 @@ func (m *mask) data(v any) {
 			m.keyBytes(&v[i].Key)
 			m.cells(v[i].Row.Cells)
 		}
-	case configRec, stateRec, outRec:
+	case *stateRec:
+		v.Copy, err = m.rewrite.Copy(v.Copy)
+		m.note(err)
+	case configRec, outRec, uint64:
 	default:
 		m.note(fmt.Errorf("a %T", v))
 	}

@@ -205,11 +205,21 @@ func askedChanged(in, notIn crdt.Coverage, after replica.Position) uint64 {
 
 func askedCommit(b replica.Batch) uint64 {
 	d := newDigest()
-	d.add([]any{b.Origin[:], b.Group[:], b.Ready, schemasOf(b.Schemas), headsOf(b.Heads)})
-	for _, c := range b.Rows {
+	d.add([]any{b.Origin[:], b.Group[:], b.Ready, schemasOf(b.Schemas), headsOf(b.Heads), b.Copy, b.Restart, b.Put})
+	d.addRows(b.Rows)
+	return d.Sum64()
+}
+
+func askedPut(rows []replica.RowChange) uint64 {
+	d := newDigest()
+	d.addRows(rows)
+	return d.Sum64()
+}
+
+func (d *digest) addRows(rows []replica.RowChange) {
+	for _, c := range rows {
 		d.add([]any{c.Schema.Table, c.Key.Encoded(), rowOf(c.New), c.Local})
 	}
-	return d.Sum64()
 }
 
 // recording is a store that writes down its answers.
@@ -249,7 +259,8 @@ type recordedView struct {
 
 func (v recordedView) Load() (replica.State, error) {
 	st, err := v.View.Load()
-	v.r.put(kindState, 0, stateOf(st), err)
+	rec := stateOf(st)
+	v.r.put(kindState, 0, &rec, err)
 	return st, err
 }
 
@@ -260,6 +271,7 @@ func (v recordedView) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 		recs[i] = rowOf(r)
 	}
 	v.r.put(kindRows, askedRows(keys), recs, err)
+	v.r.mask.asks(v.r.round, keys)
 	return rows, err
 }
 
@@ -281,6 +293,12 @@ func (v recordedView) Scan(table string, after crdt.Key, yield func([]replica.Ro
 	return err
 }
 
+func (v recordedView) Count() (uint64, error) {
+	n, err := v.View.Count()
+	v.r.put(kindCount, 0, n, err)
+	return n, err
+}
+
 type recordedRound struct {
 	recordedView
 	round replica.Round
@@ -296,6 +314,13 @@ func (r *recordedRound) Commit(b replica.Batch) error {
 	asked := askedCommit(b)
 	err := r.round.Commit(b)
 	r.r.put(kindCommit, asked, nil, err)
+	return err
+}
+
+func (r *recordedRound) Put(rows []replica.RowChange) error {
+	asked := askedPut(rows)
+	err := r.round.Put(rows)
+	r.r.put(kindPut, asked, nil, err)
 	return err
 }
 

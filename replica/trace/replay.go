@@ -49,8 +49,9 @@ func Replay(in io.Reader, each func(round int, now replica.Instant, inputs []rep
 // player gives a core what the trace holds.
 type player struct {
 	next  func() (record, error)
-	place func() int64 // of the next record
-	keep  func(record) // takes each record with what this core asks for and hands out, which is then not compared; nil: it is compared
+	place func() int64                             // of the next record
+	keep  func(record)                             // takes each record with what this core asks for and hands out, which is then not compared; nil: it is compared
+	rows  func([]replica.RowKey) ([]rowRec, error) // answers for rows; nil: from the trace
 	core  *replica.Replica
 	out   digest
 	sum   Summary
@@ -195,6 +196,9 @@ func (p *player) take(kinds ...kind) (record, error) {
 		return record{}, p.bad
 	}
 	rec, err := p.next()
+	for p.rows != nil && err == nil && rec.Kind == kindRows {
+		rec, err = p.next() // rows that this core does not ask for
+	}
 	if err == io.EOF {
 		err = p.damage(errCut)
 	}
@@ -211,7 +215,7 @@ func (p *player) take(kinds ...kind) (record, error) {
 }
 
 func (k kind) String() string {
-	return [...]string{"nothing", "load", "a round", "begin a round", "capture", "load its state", "read rows", "read changes", "scan a table", "end a read", "read", "commit", "end a round", "nothing"}[min(int(k), 13)]
+	return [...]string{"nothing", "load", "a round", "begin a round", "capture", "load its state", "read rows", "read changes", "scan a table", "end a read", "read", "commit", "end a round", "end the recording", "put rows", "count rows", "nothing"}[min(int(k), 15)]
 }
 
 // answer reads the record of a call, checks what was asked for, and decodes what was answered.
@@ -292,6 +296,15 @@ func (s *playback) Commit(b replica.Batch) error {
 	return (*player)(s).answer(kindCommit, askedCommit(b), nil)
 }
 
+func (s *playback) Put(rows []replica.RowChange) error {
+	return (*player)(s).answer(kindPut, askedPut(rows), nil)
+}
+
+func (s *playback) Count() (n uint64, err error) {
+	err = (*player)(s).answer(kindCount, 0, &n)
+	return n, err
+}
+
 func (s *playback) Load() (replica.State, error) {
 	var st stateRec
 	if err := (*player)(s).answer(kindState, 0, &st); err != nil {
@@ -303,7 +316,13 @@ func (s *playback) Load() (replica.State, error) {
 
 func (s *playback) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	var recs []rowRec
-	if err := (*player)(s).answer(kindRows, askedRows(keys), &recs); err != nil {
+	var err error
+	if s.rows != nil {
+		recs, err = s.rows(keys)
+	} else {
+		err = (*player)(s).answer(kindRows, askedRows(keys), &recs)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if len(recs) != len(keys) {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
 	"github.com/rowmesh/rowmesh/replica"
@@ -57,6 +59,7 @@ type stateRec struct {
 	Ready         bool
 	Coverage      []headRec
 	Schemas       [][]byte
+	Copy          []byte
 }
 
 type setRec struct {
@@ -91,7 +94,7 @@ type inputRec struct {
 	What  uint8
 	Link  uint64
 	Peer  string
-	Frame []byte // as on the wire
+	Frame []byte // as on the wire; of an audit, what to compare: auditRec
 	Drain *drainRec
 }
 
@@ -102,7 +105,14 @@ const (
 	inFrame
 	inWrite
 	inProbe
+	inAudit
 )
+
+type auditRec struct {
+	_      struct{} `cbor:",toarray"`
+	Tables []string
+	Dry    bool
+}
 
 type roundRec struct {
 	_          struct{} `cbor:",toarray"`
@@ -118,6 +128,8 @@ type configRec struct {
 	Hub                  bool
 	After                uint64
 	CacheRows, ChunkSize int
+	PackSize             int
+	StageSize, PutRows   int
 	SessionSeed          uint64
 }
 
@@ -207,11 +219,11 @@ func schemas(recs [][]byte) (out []*crdt.Schema, err error) {
 }
 
 func stateOf(s replica.State) stateRec {
-	return stateRec{Origin: s.Origin, Group: s.Group, Ready: s.Ready, Coverage: headsOf(s.Coverage), Schemas: schemasOf(s.Schemas)}
+	return stateRec{Origin: s.Origin, Group: s.Group, Ready: s.Ready, Coverage: headsOf(s.Coverage), Schemas: schemasOf(s.Schemas), Copy: s.Copy}
 }
 
 func (r stateRec) state() (s replica.State, err error) {
-	s = replica.State{Origin: r.Origin, Group: r.Group, Ready: r.Ready, Coverage: crdt.Coverage{}}
+	s = replica.State{Origin: r.Origin, Group: r.Group, Ready: r.Ready, Coverage: crdt.Coverage{}, Copy: r.Copy}
 	for _, h := range r.Coverage {
 		s.Coverage[h.Origin] = hlc.Timestamp(h.Head)
 	}
@@ -275,6 +287,9 @@ func inputOf(i replica.Input) inputRec {
 		return inputRec{What: inFrame, Link: uint64(i.From), Frame: replica.AppendFrame(nil, *i.Frame)}
 	case i.Write != nil:
 		return inputRec{What: inWrite, Drain: drainOf(*i.Write)}
+	case i.Audit != nil:
+		what, _ := cbor.Marshal(auditRec{Tables: i.Audit.Tables, Dry: i.Audit.Dry}) // of such a type it cannot fail
+		return inputRec{What: inAudit, Link: uint64(i.Audit.Link), Frame: what}
 	}
 	return inputRec{What: inProbe}
 }
@@ -302,6 +317,12 @@ func (r inputRec) input() (i replica.Input, err error) {
 		i.Write = &d
 	case inProbe:
 		i.Probe = true
+	case inAudit:
+		var what auditRec
+		if err := decode(r.Frame, &what); err != nil {
+			return i, err
+		}
+		i.Audit = &replica.Audit{Link: link, Tables: what.Tables, Dry: what.Dry}
 	default:
 		return i, fmt.Errorf("an unknown input %d", r.What)
 	}
@@ -311,16 +332,16 @@ func (r inputRec) input() (i replica.Input, err error) {
 func configOf(c replica.Config) configRec {
 	return configRec{
 		NewOrigin: c.NewOrigin, NewGroup: c.NewGroup, NeedOrigin: c.NeedOrigin, Forked: c.Forked, Hub: c.Hub, After: uint64(c.After),
-		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, SessionSeed: c.SessionSeed,
+		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, PackSize: c.PackBytes, StageSize: c.StageBytes, PutRows: c.PutRows, SessionSeed: c.SessionSeed,
 	}
 }
 
 func (r configRec) config() (replica.Config, error) {
-	if r.CacheRows < 0 || r.CacheRows > maxCacheRows || r.ChunkSize < 0 || r.ChunkSize > maxRecord {
+	if r.CacheRows < 0 || r.CacheRows > maxCacheRows || r.ChunkSize < 0 || r.ChunkSize > maxRecord || r.PackSize < 0 || r.StageSize < 0 || r.PutRows < 0 {
 		return replica.Config{}, fmt.Errorf("a cache of %d rows, chunks of %d bytes", r.CacheRows, r.ChunkSize)
 	}
 	return replica.Config{
 		NewOrigin: r.NewOrigin, NewGroup: r.NewGroup, NeedOrigin: r.NeedOrigin, Forked: r.Forked, Hub: r.Hub, After: hlc.Timestamp(r.After),
-		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, SessionSeed: r.SessionSeed,
+		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, PackBytes: r.PackSize, StageBytes: r.StageSize, PutRows: r.PutRows, SessionSeed: r.SessionSeed,
 	}, nil
 }

@@ -211,3 +211,15 @@ func value(v any) crdt.Value {
 	}
 	panic(fmt.Sprintf("sqlworld: SQLite returned a %T", v))
 }
+
+// Damage does to our tables what no program may: it takes a row away, gives one the stamp of nobody, or empties an entry of
+// the index.
+func (m *medium) Damage(n int64) {
+	query := []string{
+		`DELETE FROM _rowmesh_rows WHERE n = (SELECT n FROM rows)`,
+		`UPDATE _rowmesh_rows SET h = h - 1 WHERE n = (SELECT n FROM rows)`,
+		`UPDATE _rowmesh_txns SET rows = x'' WHERE (o, h) = (SELECT o, h FROM rows)`,
+	}[n%3]
+	_ = m.Exec(sim.Statement{Query: `WITH rows AS (SELECT n, o, h FROM _rowmesh_rows WHERE tbl IN (SELECT tbl FROM _rowmesh_tables WHERE substr(name, 1, 9) <> '_rowmesh_')
+		ORDER BY n * ? % 1009 LIMIT 1) ` + query, Args: []any{n}})
+}

@@ -350,3 +350,4 @@ func (m *medium) strike() error {
 }
 
 var _ sim.SQL = (*medium)(nil)
+var _ sim.Damager = (*medium)(nil)

@@ -1,0 +1,196 @@
+package rowmesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rowmesh/rowmesh/replica"
+)
+
+// AuditOptions say what is compared.
+type AuditOptions struct {
+	Peer   string   `json:"peer,omitempty"`   // the id of the peer with whom; "": a hub, or else the peer that is connected longest
+	Tables []string `json:"tables,omitempty"` // the only ones; empty: all
+	Dry    bool     `json:"dry,omitempty"`    // name what differs, and mend nothing
+
+	// Progress, where it is not nil, is told from time to time how far the audit is. It must not call the peer.
+	Progress func(AuditReport) `json:"-"`
+}
+
+// AuditReport is what an audit has come to.
+type AuditReport struct {
+	Peer     string       `json:"peer"`     // with whom
+	Segments int          `json:"segments"` // compared
+	Tables   []AuditTable `json:"tables"`
+	Rows     []AuditRow   `json:"rows,omitempty"` // that differ, the first of them
+}
+
+// AuditTable counts the rows of one table: compared, of these with a difference, and of these not mended.
+type AuditTable struct {
+	Table    string `json:"table"`
+	Rows     int    `json:"rows"`
+	Differ   int    `json:"differ"`
+	Unmended int    `json:"unmended"`
+}
+
+// AuditRow is a row with a difference, in words.
+type AuditRow struct {
+	Table  string `json:"table"`
+	Key    string `json:"key"`
+	What   string `json:"what"`
+	Mended bool   `json:"mended"`
+}
+
+// Differ is how many rows differed, Unmended how many of them still do.
+func (r AuditReport) Differ() (n int) {
+	for _, t := range r.Tables {
+		n += t.Differ
+	}
+	return n
+}
+
+// Unmended is how many rows still differ.
+func (r AuditReport) Unmended() (n int) {
+	for _, t := range r.Tables {
+		n += t.Unmended
+	}
+	return n
+}
+
+func reportOf(a *replica.AuditReport, dry bool) AuditReport {
+	out := AuditReport{Peer: a.Peer, Segments: a.Segments}
+	for _, t := range a.Tables {
+		out.Tables = append(out.Tables, AuditTable{t.Name, t.Rows, t.Differ, t.Unmended})
+	}
+	for _, r := range a.Rows {
+		out.Rows = append(out.Rows, AuditRow{r.Table, r.Key.String(), r.What(), !dry && !r.Stuck})
+	}
+	return out
+}
+
+// auditWait is an audit that somebody waits for.
+type auditWait struct {
+	opt    AuditOptions
+	id     uint64
+	toldAt time.Time
+	then   func(AuditReport, error)
+}
+
+// Audit compares what this replica holds with what a connected peer holds, of all that both claim, and mends on both sides what has
+// been lost or changed by something that is no write: a defect, a bit that fell over, an edit of our tables by hand. Writes go
+// on meanwhile. See docs/OPERATING.md. One audit runs at a time; when ctx ends, the audit goes on without anybody who waits.
+func (p *Peer) Audit(ctx context.Context, opt AuditOptions) (AuditReport, error) {
+	type outcome struct {
+		rep AuditReport
+		err error
+	}
+	over := make(chan outcome, 1)
+	var w *auditWait
+	if err := p.do(ctx, func() {
+		p.capture, p.manners.urgent = true, true
+		w = p.beginAudit(opt, func(rep AuditReport, err error) { over <- outcome{rep, err} })
+	}); err != nil {
+		return AuditReport{}, err
+	}
+	select {
+	case o := <-over:
+		return o.rep, o.err
+	case <-ctx.Done():
+		_ = p.do(context.Background(), func() {
+			if p.audit == w {
+				p.audit = nil
+			}
+		})
+		return AuditReport{}, fmt.Errorf("rowmesh: audit: %w", ctx.Err())
+	}
+}
+
+// beginAudit hands the audit to the replica. then is called once, by the runner.
+func (p *Peer) beginAudit(opt AuditOptions, then func(AuditReport, error)) *auditWait {
+	p.auditID++
+	w := &auditWait{opt: opt, id: p.auditID, toldAt: time.Now(), then: then}
+	ask := replica.Audit{ID: w.id, Tables: opt.Tables, Dry: opt.Dry}
+	if opt.Peer != "" {
+		for link, id := range p.links {
+			if id.String() == opt.Peer {
+				ask.Link = link
+			}
+		}
+	}
+	switch {
+	case p.audit != nil:
+		then(AuditReport{}, errors.New("rowmesh: audit: one is under way"))
+	case p.core == nil:
+		then(AuditReport{}, fmt.Errorf("rowmesh: audit: the replica does not run at the moment: %w", p.problem))
+	case opt.Peer != "" && ask.Link == 0:
+		then(AuditReport{}, fmt.Errorf("%w: audit: no peer %s is connected", ErrNoPeer, opt.Peer))
+	default:
+		p.audit = w
+		p.in = append(p.in, replica.Input{Audit: &ask})
+	}
+	return w
+}
+
+// settleAudit ends the audit that is over, and tells how far it is.
+func (p *Peer) settleAudit() {
+	w := p.audit
+	if w == nil || p.core == nil {
+		return
+	}
+	a := p.core.AuditReport()
+	switch {
+	case a == nil || a.ID != w.id:
+	case a.Over:
+		p.endAudit(reportOf(a, w.opt.Dry), auditError(a.Err))
+	case w.opt.Progress != nil && time.Since(w.toldAt) >= auditProgress:
+		w.toldAt = time.Now()
+		w.opt.Progress(reportOf(a, w.opt.Dry))
+	}
+}
+
+func (p *Peer) endAudit(rep AuditReport, err error) {
+	if w := p.audit; w != nil {
+		p.audit = nil
+		w.then(rep, err)
+	}
+}
+
+func auditError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, replica.ErrAuditPeer):
+		return fmt.Errorf("%w: audit: %w", ErrNoPeer, err)
+	}
+	return fmt.Errorf("rowmesh: audit: %w", err)
+}
+
+// AuditRequest is what another process leaves in the database to ask a running peer for an audit. The answer is an AuditReport
+// in JSON.
+func AuditRequest(opt AuditOptions) string {
+	doc, _ := json.Marshal(opt) // of such a type it cannot fail
+	return auditRequest + string(doc)
+}
+
+const auditRequest = "audit "
+
+// serveAudit answers such a request.
+func (p *Peer) serveAudit(doc string, answer func(state, detail string)) {
+	var opt AuditOptions
+	if err := json.Unmarshal([]byte(doc), &opt); err != nil {
+		answer("failed", "this peer does not know such audits: "+err.Error())
+		return
+	}
+	answer("running", "")
+	p.beginAudit(opt, func(rep AuditReport, err error) {
+		if err != nil {
+			answer("failed", err.Error())
+			return
+		}
+		out, _ := json.Marshal(rep)
+		answer("done", string(out))
+	})
+}
