@@ -28,8 +28,11 @@ const (
 	syncLimit = 10 * time.Minute
 	// auditProgress is how often an audit tells how far it is.
 	auditProgress = time.Second
-	// livePause is the least time between two writings of how things stand with the other peers.
+	// livePause is the least time between two looks at how things stand with the other peers, each of which may be a commit.
 	livePause = 2 * time.Second
+	// liveAcks is how many peers are named of those that hold what was written here: enough for any number that is asked for,
+	// and not all the spokes of a hub.
+	liveAcks = 64
 	// fenceEvery is how long the commits of a datastore go on before their number is noted beside it. A copy of it made
 	// since then, and put in its place after a crash, is not recognised; each note costs a sync of a small file.
 	fenceEvery = 5 * time.Second

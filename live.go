@@ -3,20 +3,45 @@ package rowmesh
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/rowmesh/rowmesh/crdt"
+	"github.com/rowmesh/rowmesh/hlc"
 	"github.com/rowmesh/rowmesh/replica"
 )
 
 // Live is what a running peer says of itself in the database, for other processes: peer status and the view
 // rowmesh_status show it. It is written when something in it changes, or when it is asked for, and not by the clock.
 type Live struct {
-	AtMS  int64      `json:"at_ms"` // when it was written, in milliseconds since 1970
-	Role  string     `json:"role"`  // hub or peer
-	Addrs []string   `json:"addresses,omitempty"`
-	Peers []LivePeer `json:"peers"`
+	AtMS     int64      `json:"at_ms"` // when it was written, in milliseconds since 1970
+	Role     string     `json:"role"`  // hub, spoke or peer
+	Addrs    []string   `json:"addresses,omitempty"`
+	Sync     LiveSync   `json:"sync"`
+	Hubs     []LiveHub  `json:"hubs,omitempty"` // of a spoke, in order of preference
+	Peers    []LivePeer `json:"peers"`
+	Progress *Progress  `json:"progress,omitempty"` // of a copy on its way in
+	Acks     []LiveAck  `json:"acks,omitempty"`     // also of peers that are not connected now
+}
+
+// LiveSync says how much of what was written here others hold durably. A row is in sync when it names no transaction of this
+// origin after Acked.
+type LiveSync struct {
+	Target string        `json:"target"` // who must hold it: hub, 1 peer, 2 peers, ...
+	Head   hlc.Timestamp `json:"head"`   // the last transaction written here; 0: none
+	Acked  hlc.Timestamp `json:"acked"`  // the last that is held there
+	LagMS  int64         `json:"lag_ms"` // the time between the two
+	InSync bool          `json:"in_sync"`
+}
+
+// LiveAck is how much of what was written here another peer is known to hold durably.
+type LiveAck struct {
+	Peer   string        `json:"peer"`
+	Hub    bool          `json:"hub,omitempty"`
+	Origin string        `json:"origin"` // of this database
+	Head   hlc.Timestamp `json:"head"`
 }
 
 // LivePeer is how things stand with one other peer.
@@ -28,17 +53,35 @@ type LivePeer struct {
 	HeardMS  int64  `json:"heard_ms"`         // when anything last came from it; 0: nothing yet
 	OffsetMS int64  `json:"clock_offset_ms"`  // its clock less ours, when it connected
 	Hub      bool   `json:"hub,omitempty"`
+	LagMS    int64  `json:"lag_ms"` // the time between the last transaction written here and the last that it holds durably
 }
 
 // live says how things stand now.
 func (p *Peer) live() Live {
-	doc := Live{AtMS: time.Now().UnixMilli(), Role: "peer", Addrs: p.Addrs(), Peers: []LivePeer{}}
-	if p.cfg.Hub {
+	doc := Live{AtMS: time.Now().UnixMilli(), Role: "peer", Addrs: p.Addrs(), Hubs: p.liveHubs(), Peers: []LivePeer{}}
+	switch {
+	case p.cfg.Hub:
 		doc.Role = "hub"
+	case p.cfg.spoke():
+		doc.Role = "spoke"
+	}
+	if now := p.progress(); now.Phase != "" {
+		doc.Progress = &now
 	}
 	if p.core != nil {
-		for _, l := range p.core.Status().Links {
-			doc.Peers = append(doc.Peers, p.livePeer(l, doc.AtMS))
+		st := p.core.Status()
+		head := st.Coverage[st.Origin]
+		doc.Sync = LiveSync{"hub", head, st.Acked, lag(head, st.Acked), st.Acked >= head}
+		if n := p.cfg.acks(); n == 1 {
+			doc.Sync.Target = "1 peer"
+		} else if n > 1 {
+			doc.Sync.Target = fmt.Sprintf("%d peers", n)
+		}
+		for _, l := range st.Links {
+			doc.Peers = append(doc.Peers, p.livePeer(l, doc.AtMS, lag(head, l.Known[st.Origin])))
+		}
+		for _, a := range st.Acks[:min(len(st.Acks), liveAcks)] {
+			doc.Acks = append(doc.Acks, LiveAck{a.Peer, a.Hub, a.Origin.String(), a.Head})
 		}
 	}
 	p.mu.Lock()
@@ -50,8 +93,33 @@ func (p *Peer) live() Live {
 	return doc
 }
 
-func (p *Peer) livePeer(l replica.LinkStatus, nowMS int64) LivePeer {
-	lp := LivePeer{Peer: l.Peer, State: "level", Hub: l.Hub, OffsetMS: l.OffsetMS}
+// lag is the time between two transactions of this peer, as far as it can be told.
+func lag(head, acked hlc.Timestamp) int64 {
+	if acked == 0 || acked >= head {
+		return 0
+	}
+	return head.Millis() - acked.Millis()
+}
+
+// loadAcks reads what others were known to hold when the peer ran last.
+func (p *Peer) loadAcks(ctx context.Context) {
+	raw, err := p.bridge.Live(ctx)
+	var doc Live
+	if err == nil && raw != "" {
+		err = json.Unmarshal([]byte(raw), &doc)
+	}
+	if err != nil { // it is known again when they are met
+		p.log.Warn("read what others held", "reason", err)
+	}
+	for _, a := range doc.Acks {
+		if origin, err := crdt.ParseOrigin(a.Origin); err == nil {
+			p.acks = append(p.acks, replica.Ack{Peer: a.Peer, Hub: a.Hub, Origin: origin, Head: a.Head})
+		}
+	}
+}
+
+func (p *Peer) livePeer(l replica.LinkStatus, nowMS, lagMS int64) LivePeer {
+	lp := LivePeer{Peer: l.Peer, State: "level", Hub: l.Hub, OffsetMS: l.OffsetMS, LagMS: lagMS}
 	switch {
 	case !l.Greeted:
 		lp.State = "greeting"
@@ -66,29 +134,34 @@ func (p *Peer) livePeer(l replica.LinkStatus, nowMS int64) LivePeer {
 	return lp
 }
 
-// tellLive writes how things stand where that has changed, but not every moment and not over another program's lock.
+// tellLive writes how things stand where that has changed. It looks not every moment, for a hub has many links, and does not
+// write over another program's lock.
 func (p *Peer) tellLive(ctx context.Context) {
 	p.liveDue = time.Time{}
 	if p.bridge == nil || p.core == nil {
-		return
-	}
-	doc := p.live()
-	key := doc.Role
-	for _, l := range doc.Peers {
-		key += "\n" + l.Peer + " " + l.State + " " + l.Reason
-	}
-	if key == p.liveKey {
 		return
 	}
 	if next := p.liveAt.Add(livePause); time.Now().Before(next) {
 		p.liveDue = next
 		return
 	}
-	if !p.writeLive(ctx, doc) {
-		p.liveDue = time.Now().Add(livePause)
+	p.liveAt = time.Now()
+	doc := p.live()
+	key := fmt.Sprint(doc.Role, doc.Hubs, doc.Acks, doc.Sync)
+	if doc.Progress != nil {
+		key += fmt.Sprint("\n", doc.Progress.Phase, doc.Progress.Done)
+	}
+	for _, l := range doc.Peers {
+		key += "\n" + l.Peer + " " + l.State + " " + l.Reason
+	}
+	if key == p.liveKey {
 		return
 	}
-	p.liveAt, p.liveKey = time.Now(), key
+	if !p.writeLive(ctx, doc) {
+		p.liveDue = p.liveAt.Add(livePause)
+		return
+	}
+	p.liveKey = key
 }
 
 func (p *Peer) writeLive(ctx context.Context, doc Live) bool {

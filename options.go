@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/rowmesh/rowmesh/network"
@@ -15,11 +16,17 @@ type Config struct {
 	Path     string           // the database file
 	Listen   []network.Addr   // where other peers may connect
 	Connect  []network.Addr   // peers to keep a link to; an id in an address is thereby allowed
+	Hubs     []network.Addr   // hubs in order of preference: a peer keeps a link to the first that works and talks to hubs only; a hub keeps links to all
 	Allow    []network.PeerID // who else may connect
-	Hub      bool             // serves many others; founds the group where there is none
+	Hub      bool             // serves many others; founds the group where there is none, unless it is told of other hubs
+	Acks     int              // how many others must hold durably what is written here, for it to count as in sync; AckHub: a hub; 0: a hub where Hubs is set, else one
 	New      bool             // found a group even though there is somebody to connect to
 	Join     bool             // never found a group: wait for one, also with nothing to connect to
 	Mine     bool             // when joining with rows of its own: they count as written now and win
+	Discover bool             // look for allowed peers on the local network, and be found there
+	Relays   []network.Addr   // relays through which others may reach this peer, each with its id
+	Relaying bool             // be a relay between allowed peers
+	Punch    bool             // try for a direct connection where one leads through a relay
 	Tables   []string         // the only tables to track and show; empty: all that can be
 	Record   string           // file to which the replica is recorded, to be replayed by peer sim replay; empty: none
 	Masked   bool             // the recording is to be given away: keys and values in it are replaced by others
@@ -43,10 +50,17 @@ func WithConfig(c Config) Option {
 // WithLogger sets where the peer logs.
 func WithLogger(l *slog.Logger) Option { return func(c *Config) { c.Logger = l } }
 
-// founds reports whether this peer begins a group where its database belongs to none.
-func (c *Config) founds() bool { return c.New || c.Hub || len(c.Connect) == 0 && !c.Join }
+// AckHub is the value of Config.Acks that asks for a hub, whatever else.
+const AckHub = -1
 
-// dir is the directory of the identity where no other file is named.
+// founds reports whether this peer begins a group where its database belongs to none. One that knows of others that may have
+// a group waits for them: a hub that lost its database must not begin another.
+func (c *Config) founds(self network.PeerID) bool {
+	others := len(c.otherHubs(self)) > 0
+	return c.New || !c.Join && !others && (c.Hub || len(c.Connect) == 0 && !c.Discover)
+}
+
+// identityPath is the file of the identity where no other is named.
 func (c *Config) identityPath(beside string) string {
 	if c.Identity != "" {
 		return c.Identity
@@ -54,8 +68,8 @@ func (c *Config) identityPath(beside string) string {
 	return beside + "/identity.key"
 }
 
-// ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, allow, hub,
-// new, mine, tables, key (the identity's file), record and record-masked; lists are separated by commas. Keys that SQLite or its
+// ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, hubs, allow, hub,
+// acks (hub or a number), discover, relays, relaying, punch, new, join, mine, tables, key (the identity's file), record and record-masked; lists are separated by commas. Keys that SQLite or its
 // driver knows (those beginning with _, mode, cache, vfs, immutable) are left for it: rest is the URI to
 // open the database with.
 func ParseURI(uri string) (c Config, rest string, err error) {
@@ -127,10 +141,30 @@ func (c *Config) set(key, value string) (err error) {
 			}
 			c.Allow = append(c.Allow, id)
 		}
+	case "hubs":
+		for _, s := range list {
+			a, err := network.ParseHub(s)
+			if err != nil {
+				return err
+			}
+			c.Hubs = append(c.Hubs, a)
+		}
+	case "acks":
+		c.Acks, err = ParseAcks(value)
 	case "hub":
 		return flag(&c.Hub)
 	case "new":
 		return flag(&c.New)
+	case "discover":
+		return flag(&c.Discover)
+	case "relays":
+		c.Relays, err = parseAddrs(c.Relays, list)
+	case "relaying":
+		return flag(&c.Relaying)
+	case "punch":
+		return flag(&c.Punch)
+	case "join":
+		return flag(&c.Join)
 	case "mine":
 		return flag(&c.Mine)
 	case "tables":
@@ -142,9 +176,21 @@ func (c *Config) set(key, value string) (err error) {
 	case "record-masked":
 		return flag(&c.Masked)
 	default:
-		return errors.New("unknown key; known are node, bind, connect, allow, hub, new, mine, tables, key, record, record-masked")
+		return errors.New("unknown key; known are node, bind, connect, hubs, allow, hub, acks, discover, relays, relaying, punch, new, join, mine, tables, key, record, record-masked")
 	}
 	return err
+}
+
+// ParseAcks reads a value of Config.Acks: hub, or a number of peers.
+func ParseAcks(s string) (int, error) {
+	if s == "hub" {
+		return AckHub, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%q is not hub and not a number of peers", s)
+	}
+	return n, nil
 }
 
 func parseAddrs(to []network.Addr, list []string) ([]network.Addr, error) {

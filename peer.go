@@ -56,13 +56,17 @@ type Peer struct {
 	lookAt   time.Time // next look at the database
 	lookStep time.Duration
 	waits    []*syncWait
-	audit    *auditWait // nil: nobody waits for one
-	auditID  uint64     // of the last
-	liveKey  string     // what the database says of how things stand
-	liveAt   time.Time  // since when
-	liveDue  time.Time  // when it must be looked at again; zero: when something happens
-	need     bool       // the next load takes a new origin
-	forked   bool       // and issues anew what was written under the former one
+	audit    *auditWait    // nil: nobody waits for one
+	auditID  uint64        // of the last
+	liveKey  string        // what the database says of how things stand
+	liveAt   time.Time     // when that was looked at last
+	liveDue  time.Time     // when it must be looked at again; zero: when something happens
+	hubs     *replica.Hubs // the choice of a spoke; nil: it is none
+	reach    int           // links are wanted to so many of its hubs
+	pace     meter         // of a copy on its way in
+	acks     []replica.Ack // what others held before the replica was loaded
+	need     bool          // the next load takes a new origin
+	forked   bool          // and issues anew what was written under the former one
 
 	mu        sync.Mutex
 	strangers []network.Refused
@@ -127,6 +131,7 @@ func OpenDB(ctx context.Context, db *sql.DB, opts ...Option) (*Peer, error) {
 	}
 	p.bridge, p.store, p.reopen = b, b, b.Reopen
 	p.need, p.notice = opened.NeedOrigin, opened.Message
+	p.loadAcks(ctx)
 	if err := p.start(ctx, sqlbridge.Dir(b.Path()), opened); err != nil {
 		_ = b.Close()
 		return nil, err
@@ -151,6 +156,9 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 			err = errors.Join(err, p.tapeFile.Close(), os.Remove(p.cfg.Record))
 		}
 	}()
+	if err := p.cfg.checkHubs(); err != nil {
+		return err
+	}
 	if p.id, err = network.LoadIdentity(p.cfg.identityPath(beside)); err != nil {
 		return err
 	}
@@ -174,8 +182,7 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 	if err := p.process(ctx, true, nil); err != nil {
 		return fmt.Errorf("rowmesh: first round: %w", err)
 	}
-	p.net, err = network.Open(network.Config{Identity: p.id, Listen: p.cfg.Listen, Connect: p.cfg.Connect, Allow: p.cfg.Allow, Logger: p.log})
-	if err != nil {
+	if err := p.openNetwork(); err != nil {
 		return err
 	}
 	go p.run()
@@ -209,10 +216,11 @@ func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
 		return err
 	}
 	cfg := replica.Config{
-		NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano()), Scratch: &p.scratch,
+		NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, Spoke: p.cfg.spoke(), Acks: p.cfg.acks(), Acked: p.acks,
+		After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano()), Scratch: &p.scratch,
 	}
 	_, _ = rand.Read(cfg.NewOrigin[:])
-	if p.cfg.founds() {
+	if p.cfg.founds(p.ID()) {
 		_, _ = rand.Read(cfg.NewGroup[:])
 	}
 	core, err := p.tape.Load(ctx, cfg, p.store)

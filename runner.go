@@ -98,6 +98,9 @@ func (p *Peer) event(ev network.Event) {
 		p.strangers = append(p.strangers, ev)
 		p.mu.Unlock()
 	case network.DialFailed:
+		if errors.Is(ev.Err, network.ErrSelf) && p.cfg.Hub {
+			return // of the list of hubs that all have
+		}
 		p.log.Warn(ev.Err.Error(), "next", "tried again")
 		p.mu.Lock()
 		p.failed[ev.Addr.String()] = ev.Err.Error()
@@ -136,6 +139,7 @@ func (p *Peer) turn(ctx context.Context) {
 	p.settle()
 	p.settleAudit()
 	p.becomeReady()
+	p.chooseHubs()
 	p.tellLive(ctx)
 }
 
@@ -176,6 +180,9 @@ func (p *Peer) sleep() time.Duration {
 		return 0
 	}
 	d := time.Duration(p.core.Wake()-p.instant().Mono) * time.Millisecond
+	if p.hubs != nil {
+		d = min(d, time.Duration(p.hubs.Wake()-p.instant().Mono)*time.Millisecond)
+	}
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
 		if p.capture {
@@ -190,6 +197,9 @@ func (p *Peer) sleep() time.Duration {
 
 // fail throws the core away: what its last round left behind is unknown. It is loaded again after a pause.
 func (p *Peer) fail(err error) {
+	if p.core != nil {
+		p.acks = p.core.Acks()
+	}
 	p.core, p.problem = nil, err
 	p.endAudit(AuditReport{}, fmt.Errorf("rowmesh: audit: the replica stopped: %w", err))
 	p.pause = min(max(2*p.pause, retryFirst), retryMost)
@@ -239,6 +249,8 @@ func (p *Peer) leave(ctx context.Context) {
 		if err := p.process(ctx, true, p.in); err != nil {
 			p.log.Warn("what was written last is taken in at the next start", "reason", err)
 		} else if p.bridge != nil {
+			p.liveAt = time.Time{}
+			p.tellLive(ctx)
 			if err := p.bridge.Leave(); err != nil {
 				p.log.Warn("the fence was not closed", "reason", err)
 			}

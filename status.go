@@ -18,6 +18,8 @@ type Status struct {
 	Problem   string          // why the replica does not run at the moment, "" where it does
 	Notice    string          // what people should know of the database as it was found
 	Replica   replica.Status  //
+	Hubs      []LiveHub       // of a spoke, in order of preference
+	Progress  Progress        // of a copy on its way in
 	Facts     sqlbridge.Facts // without SQL: zero
 	Strangers []string        // ids of peers that were refused
 	Failed    []string        // addresses that are not reached, and why
@@ -27,6 +29,7 @@ type Status struct {
 func (p *Peer) Status(ctx context.Context) (s Status, err error) {
 	s.Peer, s.Addrs, s.Notice = p.ID().String(), p.Addrs(), p.notice
 	ran := p.do(ctx, func() {
+		s.Hubs, s.Progress = p.liveHubs(), p.progress()
 		if p.core != nil {
 			s.Replica = p.core.Status()
 		} else if p.problem != nil {

@@ -31,8 +31,8 @@ type talker struct {
 func (k *talker) Send(l replica.LinkID, f replica.Frame) {
 	k.sent, k.via = append(k.sent, f), append(k.via, l)
 }
-func (k *talker) CloseLink(replica.LinkID, error)        { k.open = false }
-func (k *talker) Show(replica.Batch)                     {}
+func (k *talker) CloseLink(replica.LinkID, error) { k.open = false }
+func (k *talker) Show(replica.Batch)              {}
 
 func newTalker(t testing.TB, group replica.GroupID) *talker {
 	disk := ds.NewMapDatastore()

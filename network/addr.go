@@ -19,13 +19,24 @@ type Addr struct {
 
 // String is the address as a multiaddr, with the peer's id where it is known.
 func (a Addr) String() string {
-	if a.Multi == nil {
+	if a.Multi == nil && a.Peer == "" {
 		return ""
+	}
+	if a.Multi == nil {
+		return "/p2p/" + a.Peer.String()
 	}
 	if a.Peer == "" {
 		return a.Multi.String()
 	}
 	return a.Multi.String() + "/p2p/" + a.Peer.String()
+}
+
+// ParseHub reads an address as ParseAddr does, or the id alone of a peer that is left to dial.
+func ParseHub(s string) (Addr, error) {
+	if id, err := ParsePeerID(strings.TrimPrefix(s, "/p2p/")); err == nil {
+		return Addr{Peer: id}, nil
+	}
+	return ParseAddr(s)
 }
 
 // ParseAddr reads tcp://host:port, quic://host:port, or a multiaddr, each with or without /p2p/ID at its end.

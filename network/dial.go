@@ -15,49 +15,123 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// target is an address to keep a link to.
+type target struct {
+	addr    Addr
+	ctx     context.Context // ends when it is no longer wanted
+	stop    context.CancelFunc
+	peer    PeerID         // who was found there last; guarded by Network.mu
+	places  []ma.Multiaddr // where to dial; of an id alone, as found last; guarded by Network.mu
+	located chan struct{}  // holds a token when the peer was found
+}
+
 // Connect keeps a link to the peer at an address, dialling again whenever it is lost. A peer id in the
-// address is thereby allowed.
+// address is thereby allowed; where there is nothing else in it the peer is left to dial, or looked for.
 func (n *Network) Connect(a Addr) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	if a.Peer != "" {
 		n.allowed[a.Peer] = true
 	}
-	n.targets = append(n.targets, a)
-	n.mu.Unlock()
+	if relay := relayOf(a.Multi); relay != "" {
+		n.relays[relay] = true
+	}
+	if a.Multi != nil || n.seeks != DiscoverNone {
+		n.keepLocked(a)
+	}
+}
+
+// keepLocked begins to keep a link, unless that goes on already.
+func (n *Network) keepLocked(a Addr) {
+	if n.targets[a.String()] != nil || n.ctx.Err() != nil {
+		return
+	}
+	t := &target{addr: a, peer: a.Peer, located: make(chan struct{}, 1)}
+	if a.Multi != nil {
+		t.places = []ma.Multiaddr{a.Multi}
+	}
+	t.ctx, t.stop = context.WithCancel(n.ctx)
+	n.targets[a.String()] = t
 	n.done.Add(1)
 	go func() {
 		defer n.done.Done()
-		n.keep(a)
+		n.keep(t)
 	}()
 }
 
-// keep dials a target for as long as the network is open.
-func (n *Network) keep(a Addr) {
+// Disconnect ends the link to the peer at an address, where no other address that is to be kept leads to it, and no longer
+// dials it. The peer goes on being allowed.
+func (n *Network) Disconnect(a Addr) {
+	n.mu.Lock()
+	t := n.targets[a.String()]
+	if t == nil {
+		n.mu.Unlock()
+		return
+	}
+	delete(n.targets, a.String())
+	t.stop()
+	kept := false
+	for _, other := range n.targets {
+		kept = kept || other.peer == t.peer
+	}
+	l := n.byPeer[t.peer]
+	n.mu.Unlock()
+	if l != nil && !kept {
+		l.end(errors.New("network: another peer is preferred"))
+	}
+}
+
+// PeerAt returns who was found last at an address that links are kept to, "" where nobody was.
+func (n *Network) PeerAt(a Addr) PeerID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t := n.targets[a.String()]; t != nil {
+		return t.peer
+	}
+	return a.Peer
+}
+
+// keep dials a target for as long as it is wanted.
+func (n *Network) keep(t *target) {
 	pause := dialFirst
 	last := ""
-	for n.ctx.Err() == nil {
-		id, err := n.dial(a)
+	if t.addr.Multi == nil {
+		select {
+		case <-t.located:
+		case <-t.ctx.Done():
+		}
+	}
+	for t.ctx.Err() == nil {
+		id, err := n.dial(t)
 		if err == nil {
 			last = ""
 			began := time.Now()
-			n.awaitEnd(id)
+			n.awaitEnd(t.ctx, id)
 			if time.Since(began) > pause { // it was worth the wait; a link that is refused each time is not
 				pause = dialFirst
 			}
-		} else if text := err.Error(); text != last && n.ctx.Err() == nil {
+		} else if text := err.Error(); text != last && t.ctx.Err() == nil {
 			last = text
-			n.emit(DialFailed{a, err})
+			n.emit(DialFailed{t.addr, err})
+		}
+		if errors.Is(err, ErrSelf) {
+			return
 		}
 		select {
-		case <-n.ctx.Done():
+		case <-t.ctx.Done():
+		case <-t.located:
+			pause = dialFirst
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter needs no secrecy
 		}
 		pause = min(2*pause, dialMost)
 	}
 }
 
+// ErrSelf says that a peer was told to connect to itself: it may have the same list of hubs as all others.
+var ErrSelf = errors.New("network: this is the peer itself")
+
 // awaitEnd waits until the link to a peer, which may still have to come up, has ended.
-func (n *Network) awaitEnd(id PeerID) {
+func (n *Network) awaitEnd(ctx context.Context, id PeerID) {
 	n.mu.Lock()
 	end := n.waiting[id]
 	if end == nil {
@@ -75,7 +149,7 @@ func (n *Network) awaitEnd(id PeerID) {
 	}
 	select {
 	case <-end:
-	case <-n.ctx.Done():
+	case <-ctx.Done():
 	case <-late:
 		n.mu.Lock()
 		up = n.byPeer[id] != nil
@@ -83,35 +157,42 @@ func (n *Network) awaitEnd(id PeerID) {
 		if up {
 			select {
 			case <-end:
-			case <-n.ctx.Done():
+			case <-ctx.Done():
 			}
 		}
 	}
 }
 
-// dial connects to the peer at an address and returns its id.
-func (n *Network) dial(a Addr) (PeerID, error) {
-	ctx, cancel := context.WithTimeout(n.ctx, dialTimeout)
+// dial connects to the peer at the target's address and returns its id.
+func (n *Network) dial(t *target) (PeerID, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, dialTimeout)
 	defer cancel()
-	id := a.Peer
+	a, id := t.addr, t.addr.Peer
 	if id == "" {
 		var err error
-		if id, err = n.learnID(ctx, a.Multi); err != nil {
+		switch id, err = n.learnID(ctx, a.Multi); {
+		case errors.Is(err, swarm.ErrDialToSelf):
+			id = n.host.ID()
+		case err != nil:
 			return "", n.explainDial(a, err)
 		}
-		if id == n.host.ID() {
-			return "", fmt.Errorf("network: %s is this peer itself", a)
-		}
-		if !n.isAllowed(id) {
+		if id != n.host.ID() && !n.isAllowed(id) {
 			n.refused(id, a.String())
 			return "", fmt.Errorf("network: the peer at %s is %s, which is not allowed: start with --allow %s if it should be", a, id, id)
 		}
 	}
+	if id == n.host.ID() {
+		return "", fmt.Errorf("%w: %s", ErrSelf, a)
+	}
+	n.mu.Lock()
+	t.peer = id
+	places := t.places
+	n.mu.Unlock()
 	if sw, ok := n.host.Network().(*swarm.Swarm); ok {
 		sw.Backoff().Clear(id)
 	}
 	n.host.Peerstore().ClearAddrs(id) // dial where the operator said, not where the peer says it listens too
-	if err := n.host.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{a.Multi}}); err != nil {
+	if err := n.host.Connect(ctx, peer.AddrInfo{ID: id, Addrs: places}); err != nil {
 		return "", n.explainDial(a, err)
 	}
 	n.connected(id)
@@ -160,6 +241,9 @@ func (n *Network) explainDial(a Addr, err error) error {
 		text = err.Error()
 	}
 	for _, known := range []struct{ part, say string }{
+		{"NO_RESERVATION", "the peer is not connected to that relay now"},
+		{"error opening hop stream", "the relay ended the connection; where it is a peer of yours, the two must allow each other"},
+		{"PERMISSION_DENIED", "the relay does not allow one of the two peers"},
 		{"connection refused", "nothing listens there"},
 		{"peer id mismatch", "another peer listens there than the address names"},
 		{"gater disallows", "the peer is not allowed here"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -39,6 +40,12 @@ type Config struct {
 	Connect  []Addr   // whom to keep a link to; an id in an address is thereby allowed
 	Allow    []PeerID // who else may connect
 	Logger   *slog.Logger
+
+	Discover     Discovery // whom to look for on the local network
+	Relays       []Addr    // through which others may reach this peer; each with its id
+	Circuits     []Addr    // that Connect may be called with later: some may lead through a relay
+	RelayService bool      // be a relay between peers that are allowed
+	HolePunch    bool      // try for a direct connection where one leads through a relay
 }
 
 // Event is one of the event types below.
@@ -99,7 +106,11 @@ type Network struct {
 	halves    map[PeerID]*half
 	opening   map[PeerID]bool
 	waiting   map[PeerID]chan struct{} // closed when the link to the peer ends
-	targets   []Addr
+	targets   map[string]*target       // by their addresses
+	relays    map[PeerID]bool          // may be dialled, whether allowed or not
+	via       []Addr                   // relays that lead here
+	seeks     Discovery
+	lan       io.Closer // nil: nobody is looked for
 }
 
 // Open starts a host, listens and begins to dial.
@@ -115,10 +126,17 @@ func Open(cfg Config) (*Network, error) {
 	n := &Network{
 		log: cfg.Logger, events: make(chan Event, eventBuffer), ctx: ctx, stop: stop, allowed: map[PeerID]bool{}, probes: map[PeerID]bool{},
 		strangers: strangers, links: map[replica.LinkID]*link{}, byPeer: map[PeerID]*link{}, halves: map[PeerID]*half{},
-		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{},
+		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{}, targets: map[string]*target{}, relays: map[PeerID]bool{}, via: cfg.Relays, seeks: cfg.Discover,
 	}
 	for _, id := range cfg.Allow {
 		n.allowed[id] = true
+	}
+	for _, a := range cfg.Relays {
+		if a.Peer == "" {
+			stop()
+			return nil, fmt.Errorf("network: the relay %s must be given with its id", a)
+		}
+		n.relays[a.Peer] = true
 	}
 	if n.host, err = newHost(cfg, n); err != nil {
 		stop()
@@ -127,11 +145,16 @@ func Open(cfg Config) (*Network, error) {
 	n.host.SetStreamHandler(controlProtocol, n.accept)
 	n.host.SetStreamHandler(sessionProtocol, n.accept)
 	n.host.Network().Notify(&libp2pnet.NotifyBundle{
-		ConnectedF:    func(_ libp2pnet.Network, c libp2pnet.Conn) { n.connected(c.RemotePeer()) },
+		ConnectedF:    func(_ libp2pnet.Network, c libp2pnet.Conn) { n.preferDirect(c); n.connected(c.RemotePeer()) },
 		DisconnectedF: func(_ libp2pnet.Network, c libp2pnet.Conn) { n.ended(c.RemotePeer()) }, // perhaps before there was a link
 	})
 	for _, a := range cfg.Connect {
 		n.Connect(a)
+	}
+	if cfg.Discover != DiscoverNone {
+		if n.lan, err = n.discover(n.host); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
 	}
 	return n, nil
 }
@@ -141,16 +164,16 @@ func newHost(cfg Config, gate *Network) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	h, err := libp2p.New(
+	h, err := libp2p.New(append(relayOptions(cfg, gate),
 		libp2p.Identity(cfg.Identity.key), libp2p.NoListenAddrs, libp2p.ConnectionGater(gate), libp2p.ResourceManager(limits),
 		// A port belongs to one program: with SO_REUSEPORT a second peer would listen beside the first, and each would
 		// get some of the connections.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
 		libp2p.QUICReuse(quicreuse.NewConnManager, quicreuse.DisableReuseport()),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), // every peer is enrolled; none is closed to make room
-		libp2p.DisableRelay(), libp2p.UserAgent("rowmesh"), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.UserAgent("rowmesh"), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.WithDialTimeout(dialTimeout),
-	)
+	)...)
 	if err != nil {
 		limits.Close()
 		return nil, fmt.Errorf("network: %w", err)
@@ -182,14 +205,17 @@ func explainListen(a Addr, err error) error {
 // ID returns this peer's id.
 func (n *Network) ID() PeerID { return n.host.ID() }
 
-// Addrs returns where this peer listens, each with its id.
+// Addrs returns where this peer listens and the relays that lead to it, each with its id.
 func (n *Network) Addrs() []string {
 	var out []string
 	for _, a := range n.host.Addrs() {
 		out = append(out, Addr{a, n.host.ID()}.String())
 	}
+	for _, a := range n.via {
+		out = append(out, a.String()+"/p2p-circuit/p2p/"+n.host.ID().String())
+	}
 	slices.Sort(out)
-	return out
+	return slices.Compact(out)
 }
 
 // Events returns the channel of events. It is closed after Close.
@@ -250,7 +276,11 @@ func (n *Network) isAllowed(id PeerID) bool {
 // Close ends all links and frees the ports. Events is closed.
 func (n *Network) Close() error {
 	n.stop()
-	err := n.host.Close()
+	var err error
+	if n.lan != nil {
+		err = n.lan.Close()
+	}
+	err = errors.Join(err, n.host.Close())
 	n.mu.Lock()
 	links := make([]*link, 0, len(n.links))
 	for _, l := range n.links {
@@ -271,7 +301,7 @@ func (n *Network) Close() error {
 func (n *Network) InterceptPeerDial(id peer.ID) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.allowed[id] || n.probes[id]
+	return n.allowed[id] || n.probes[id] || n.relays[id]
 }
 
 // InterceptAddrDial lets every address be dialled.
@@ -282,7 +312,7 @@ func (n *Network) InterceptAccept(libp2pnet.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured refuses strangers as soon as their id is proven, before any protocol of ours.
 func (n *Network) InterceptSecured(dir libp2pnet.Direction, id peer.ID, addrs libp2pnet.ConnMultiaddrs) bool {
-	if n.isAllowed(id) {
+	if n.isAllowed(id) || dir == libp2pnet.DirOutbound && n.InterceptPeerDial(id) {
 		return true
 	}
 	if dir == libp2pnet.DirInbound {

@@ -75,6 +75,10 @@ func place(n *Network) string {
 	return s
 }
 
+func frameHello(body string) replica.Frame {
+	return replica.Frame{Type: replica.FrameHello, Body: []byte(body)}
+}
+
 func TestFramesCrossInBothDirections(t *testing.T) {
 	for _, listen := range []string{"tcp://127.0.0.1:0", "quic://127.0.0.1:0"} {
 		for _, known := range []bool{true, false} {

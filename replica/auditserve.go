@@ -88,6 +88,7 @@ func (r *Replica) auditsServed() bool {
 
 // serveAudits answers the questions that wait, and reads on for the own one.
 func (r *Replica) serveAudits(v View) error {
+	v = v.Tolerant()
 	for _, l := range r.links {
 		q := l.asked
 		if l.asked = nil; q == nil {
@@ -217,14 +218,14 @@ func (r *Replica) onMend(v View, l *link, body []byte) error {
 	}
 	if b.Answer {
 		if a := r.answered(l, b.Question); a != nil && a.step == auditRowsOf {
-			return r.takeRows(v, a, b)
+			return r.takeRows(v.Tolerant(), a, b)
 		}
 		return nil
 	}
 	if !l.mends {
 		return nil
 	}
-	return r.mend(v, l, b)
+	return r.mend(v.Tolerant(), l, b)
 }
 
 // mend joins the rows that the asking side has come to into those held here, and says what they lacked.
@@ -262,7 +263,7 @@ func (r *Replica) mend(v View, l *link, b mendBody) error {
 			out.Anew = append(out.Anew, n)
 		}
 		if !b.Dry && (lacks || anew && !stuck) && !joined.IsZero() {
-			r.rows.anew(keys[i], joined)
+			r.rows.anew(keys[i], own[i], joined)
 			r.stats.RowsMerged++
 		}
 	}

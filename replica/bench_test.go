@@ -10,7 +10,7 @@ import (
 )
 
 // crowd is a replica that knows k origins and has n greeted links whose peers know all of them.
-func crowd(b *testing.B, k, n int) (*Replica, Instant) {
+func crowd(b testing.TB, k, n int) (*Replica, Instant) {
 	b.Helper()
 	store := newMemStore()
 	store.state.Group, store.state.Ready = GroupID{7}, true

@@ -41,8 +41,8 @@ const (
 	defaultPackBytes = 1 << 10
 	// tellAllFrom is how many heads are told at once as a whole vector, which is packed: it is what a session brings.
 	tellAllFrom = 64
-	// maxKnown bounds the origins whose heads a link is remembered to know: more than maxControlBytes can tell at once.
-	maxKnown = 1 << 19
+	// maxKnown bounds the origins whose heads a link is remembered to know: some 10 MB of ids that may be made up.
+	maxKnown = 1 << 17
 	// maxGrafts bounds the origins in a GRAFT that may be needless: 24 KB.
 	maxGrafts = 1024
 
@@ -107,7 +107,7 @@ const (
 	// busyRetry is how long a client waits after BUSY.
 	busyRetry = 500 * time.Millisecond
 
-	// auditRows and auditBytes are the size of a segment that an audit compares at once: few enough to read in some 20 ms, many
+	// auditRows and auditBytes are the size of a segment that an audit compares at once: few enough to read in some 40 ms, many
 	// enough that a million rows take 250 questions of 100 bytes. auditPart is the size of the parts that follow where it
 	// differs; maxAuditSegments is how many of them there can be.
 	auditRows        = 4096
@@ -122,6 +122,14 @@ const (
 	// until the audit ends.
 	auditAgain    = 10 * time.Second
 	auditPatience = time.Minute
+
+	// hubPatience is how long a hub has to begin to work before the next of the list is tried too: enough for a link that
+	// was lost to come back.
+	hubPatience = 2 * time.Second
+	// hubSteady is how long a hub must work without a break before the ones after it are let go: two rounds of the digest.
+	hubSteady = 10 * time.Second
+	// hubSilent is how long nothing may come from a hub that is relied upon: three rounds of the digest.
+	hubSilent = 3 * digestEvery
 
 	// defaultCacheRows is how many decoded rows are kept: a few megabytes for usual rows.
 	defaultCacheRows = 1 << 15

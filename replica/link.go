@@ -197,6 +197,10 @@ func (r *Replica) onHello(l *link, body []byte) error {
 		r.refuse(l, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
 		return nil
 	}
+	if r.cfg.Spoke && !h.Hub {
+		r.refuse(l, rejectBody{Reason: RejectRole}, ErrNoHub)
+		return nil
+	}
 	if h.Whole {
 		l.baseUnknown()
 	}
@@ -275,6 +279,7 @@ func (r *Replica) learnHeads(l *link, heads crdt.Coverage) {
 		r.learnHead(l, o, h)
 	}
 	r.checkOwn(heads[r.origin])
+	r.noteAck(l)
 	r.seeBehind(l)
 }
 

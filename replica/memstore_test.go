@@ -84,6 +84,8 @@ func (m *memStore) Scan(table string, after crdt.Key, yield func([]RowState) boo
 
 func (m *memStore) Count() (uint64, error) { return uint64(len(m.rows)), nil }
 
+func (m *memStore) Tolerant() View { return m }
+
 func (m *memStore) Begin(context.Context) (Round, error) { return &memRound{memStore: m}, nil }
 
 func (m *memStore) Read(_ context.Context, f func(View) error) error { return f(m) }
@@ -101,6 +103,8 @@ func (m *memRound) Capture() (Drain, error) {
 	m.captured = true
 	return m.drain, nil
 }
+
+func (m *memRound) Tolerant() View { return m }
 
 func (m *memRound) Put(rows []RowChange) error {
 	m.put = append(m.put, rows...)

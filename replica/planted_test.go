@@ -23,10 +23,7 @@ type edit struct{ file, old, new string }
 var plantedBugs = []planted{
 	{name: "claims made per chunk", tests: "TestClaims", edits: []edit{
 		{"step.go", "t == FrameBlocks || t == FrameDone", "t == FrameBlocks || t == FrameDone || t == FrameChunk"},
-		{"step.go", "r.onChunk(l, body)", "r.onChunk(v, l, body)"},
-		{"pull.go", "onChunk(l *link,", "onChunk(v View, l *link,"},
-		{"pull.go", "	p.movedAt = r.now.Mono\n	if p.credit--", `	rows, err := r.parseStage(&pull{told: p.told, chunks: [][]byte{c.Delta}})
-	if err != nil {
+		{"pull.go", "	p.movedAt = r.now.Mono\n	p.chunks++", `	if err := r.learn(p.schemas); err != nil {
 		return err
 	}
 	if _, err := r.rows.merge(v, rows, false); err != nil {
@@ -36,7 +33,7 @@ var plantedBugs = []planted{
 		r.raise(at.Stamp.Origin, at.Stamp.Time-1)
 	}
 	p.movedAt = r.now.Mono
-	if p.credit--`},
+	p.chunks++`},
 	}},
 	{name: "a session is gone on with anywhere", tests: "TestClaims", soak: true, edits: []edit{
 		{"serve.go", "|| !r.coverage.Includes(seen) || !r.coverage.Includes(cut)", ""},
@@ -44,7 +41,7 @@ var plantedBugs = []planted{
 	}},
 	{name: "gone on with by whoever holds the first cut", tests: "TestClaims", edits: []edit{
 		{"serve.go", "!r.coverage.Includes(seen) || ", ""},
-		{"pull.go", "l.known.Includes(p.seen)", "l.known.Includes(p.cut)"},
+		{"pull.go", "p.cut == nil || !l.known.Includes(p.seen)", "p.cut == nil || !l.known.Includes(p.cut)"},
 	}},
 	{name: "only the named transaction's registers are sent", tests: "TestClaims", soak: true, edits: []edit{
 		{"serve.go", "part := row.Row.Without(f.s.claims)", `others := crdt.Coverage{at.Origin: at.Time - 1}

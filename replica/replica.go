@@ -23,6 +23,9 @@ type Config struct {
 	Forked      bool          // a ForkError came: NeedOrigin, and what was written under the former origin is issued anew
 	NewGroup    GroupID       // founded where the store belongs to no group; zero: wait to join one
 	Hub         bool          // tells others that this replica serves as a hub
+	Spoke       bool          // talks to hubs only
+	Acks        int           // how many others must hold what was written here, for it to count as in sync; 0: a hub
+	Acked       []Ack         // known before, of any origin
 	After       hlc.Timestamp // own stamps are greater than this, whatever the store says; see the fence
 	CacheRows   int           // decoded rows kept in memory; 0: a default
 	PackBytes   int           // vectors from this size on are sent as changes against known ones; 0: a default
@@ -89,6 +92,7 @@ type Replica struct {
 	closed []Closing
 	forked *ForkError
 	own    ownTimes
+	acks   map[string]Ack // by the name of the peer; only peers that are allowed have one
 	stats  Counters
 }
 
@@ -141,6 +145,7 @@ func New(cfg Config, v View) (*Replica, error) {
 			return nil, fmt.Errorf("replica: load: %w", err)
 		}
 	}
+	r.loadAcks(cfg.Acked)
 	if r.group == (GroupID{}) && cfg.NewGroup != (GroupID{}) {
 		r.group, r.ready = cfg.NewGroup, true
 		r.batch.Group, r.batch.Ready = r.group, true
@@ -257,6 +262,8 @@ type Status struct {
 	Ready    bool
 	Coverage crdt.Coverage
 	Clock    hlc.Timestamp // greatest stamp time given out or merged
+	Acked    hlc.Timestamp // of the own origin: everything up to here is durable elsewhere, as Config.Acks says
+	Acks     []Ack         // who holds how much of it
 	Links    []LinkStatus
 	Held     []HeldStatus
 	Pulling  bool     // a session is on its way in
@@ -273,10 +280,19 @@ type HeldStatus struct {
 	Ahead  bool          // it waits for this machine's clock, and not only for a block before it
 }
 
+// Pulling returns how far the session that is on its way in has come, or the one that was broken off, and whether one is on
+// its way.
+func (r *Replica) Pulling() (p Progress, active bool) {
+	if r.pull == nil {
+		return p, false
+	}
+	return r.pull.progress, r.pull.active
+}
+
 // Status returns a snapshot. The caller owns it.
 func (r *Replica) Status() Status {
 	s := Status{
-		Origin: r.origin, Group: r.group, Ready: r.ready, Coverage: r.coverage.Clone(), Clock: r.clock.Last(), Counters: r.stats,
+		Origin: r.origin, Group: r.group, Ready: r.ready, Coverage: r.coverage.Clone(), Clock: r.clock.Last(), Acked: r.Acked(), Acks: r.Acks(), Counters: r.stats,
 	}
 	for _, l := range r.links {
 		s.Links = append(s.Links, l.status(r))

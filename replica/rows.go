@@ -17,6 +17,7 @@ type rowSet struct {
 type changedRow struct {
 	old, new crdt.Row
 	local    bool
+	anew     bool
 }
 
 func newRowSet(cacheRows int) *rowSet {
@@ -58,7 +59,7 @@ func (s *rowSet) mergeOne(k RowKey, delta crdt.Row, committed map[RowKey]crdt.Ro
 		if row.Equal(old) {
 			return false
 		}
-		s.changed[k] = &changedRow{old, row, local}
+		s.changed[k] = &changedRow{old: old, new: row, local: local}
 		s.order = append(s.order, k)
 		return true
 	}
@@ -68,30 +69,6 @@ func (s *rowSet) mergeOne(k RowKey, delta crdt.Row, committed map[RowKey]crdt.Ro
 	}
 	c.new, c.local = row, c.local && local
 	return true
-}
-
-// fresh reads rows as they are now, from the store and not from the cache: what changed them may be no transaction.
-func (s *rowSet) fresh(v View, keys []RowKey) ([]crdt.Row, error) {
-	rows, err := v.Rows(keys)
-	if err != nil {
-		return nil, err
-	}
-	for i, k := range keys {
-		s.cache.Remove(k)
-		if c := s.changed[k]; c != nil {
-			rows[i] = c.new
-		}
-	}
-	return rows, nil
-}
-
-// anew has a row that fresh has read, joined with what it lacks, stored, indexed and shown as if nothing were known of it.
-func (s *rowSet) anew(k RowKey, row crdt.Row) {
-	if c := s.changed[k]; c != nil {
-		c.old, c.new, c.local = crdt.Row{}, c.new.Merge(row), false
-		return
-	}
-	s.set(k, crdt.Row{}, row)
 }
 
 // set replaces a committed row.
@@ -145,7 +122,7 @@ func (s *rowSet) changes(schemas *schemaSet) []RowChange {
 	out := make([]RowChange, len(s.order))
 	for i, k := range s.order {
 		c := s.changed[k]
-		out[i] = RowChange{Schema: schemas.current[k.Table], Key: k.Key, Old: c.old, New: c.new, Local: c.local}
+		out[i] = RowChange{Schema: schemas.current[k.Table], Key: k.Key, Old: c.old, New: c.new, Anew: c.anew, Local: c.local}
 	}
 	return out
 }
@@ -178,4 +155,26 @@ func (s *rowSet) commit() {
 	}
 	clear(s.changed)
 	s.order = s.order[:0]
+}
+
+// fresh reads rows as they are now, from the store and not from the cache: what changed them may be no transaction.
+func (s *rowSet) fresh(v View, keys []RowKey) ([]crdt.Row, error) {
+	rows, err := v.Rows(keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		s.cache.Remove(k)
+		if c := s.changed[k]; c != nil {
+			rows[i] = c.new
+		}
+	}
+	return rows, nil
+}
+
+// anew has a row that fresh has read, joined with what it lacks, stored, indexed and shown as if nothing were known of it.
+func (s *rowSet) anew(k RowKey, fresh, row crdt.Row) {
+	s.set(k, fresh, row)
+	c := s.changed[k]
+	c.new, c.local, c.anew = c.new.Merge(row), false, true
 }

@@ -61,6 +61,10 @@ type actor struct {
 	lives   byte  // how often it was loaded
 	origins int   // it has had
 	offset  int64 // of its wall clock
+	hub     bool
+	spoke   bool
+	acks    int
+	known   []Ack // when it was last put back
 	chunk   int
 	store   *memStore
 	r       *Replica
@@ -82,7 +86,7 @@ func (s *theatre) command() {
 	commands := map[string]func(){
 		"add-replica": s.addReplica, "link": s.link, "unlink": s.unlink, "write": s.write, "deliver": s.deliver, "drop": s.drop,
 		"double": s.double, "tick": s.tick, "run": s.run, "status": s.status, "rows": s.rows, "clock": s.clock, "save": s.save,
-		"put-back": s.putBack, "copy": s.copy, "ask": s.ask, "damage": s.damage, "audit": s.audit, "audited": s.audited,
+		"put-back": s.putBack, "copy": s.copy, "ask": s.ask, "acked": s.acked, "damage": s.damage, "audit": s.audit, "audited": s.audited,
 	}
 	f := commands[s.d.Cmd]
 	if f == nil {
@@ -107,12 +111,12 @@ func (s *theatre) actor(n int) *actor {
 	return nil
 }
 
-// add-replica NAME [founder] [group=N] [chunk=BYTES] [clock=MILLISECONDS]
+// add-replica NAME [founder] [hub] [spoke] [acks=N] [group=N] [chunk=BYTES] [clock=MILLISECONDS]
 func (s *theatre) addReplica() {
 	name := s.d.CmdArgs[0].Key
 	a := &actor{
 		s: s, name: name, number: byte(len(s.actors) + 1), offset: int64(s.int("clock", 0)), chunk: s.int("chunk", 0),
-		store: newMemStore(), ends: map[LinkID]*end{},
+		hub: s.d.HasArg("hub"), spoke: s.d.HasArg("spoke"), acks: s.int("acks", 0), store: newMemStore(), ends: map[LinkID]*end{},
 	}
 	s.actors[name] = a
 	cfg := Config{}
@@ -126,6 +130,7 @@ func (a *actor) load(cfg Config) {
 	a.lives++
 	cfg.NewOrigin = crdt.Origin{a.number, 0, 0, a.lives, 0xff}
 	cfg.ChunkBytes, cfg.SessionSeed = a.chunk, 100*uint64(a.lives)
+	cfg.Hub, cfg.Spoke, cfg.Acks, cfg.Acked = a.hub, a.spoke, a.acks, a.known
 	r, err := New(cfg, a.store)
 	if err != nil {
 		a.s.t.Fatal(err)
@@ -337,7 +342,7 @@ func (s *theatre) putBack() {
 		a.ends[id].other.queue = nil
 		a.ends[id].cut()
 	}
-	a.store = s.saved[a.name].store
+	a.store, a.known = s.saved[a.name].store, a.r.Acks()
 	a.load(Config{NeedOrigin: s.d.HasArg("fence")})
 }
 
@@ -410,6 +415,16 @@ func (s *theatre) status() {
 	c := st.Counters
 	s.printf("blocks %d written %d merged %d double %d held, sessions %d pulled %d served %d broken",
 		c.BlocksWritten, c.BlocksMerged, c.BlocksDuplicate, c.BlocksHeld, c.SessionsPulled, c.SessionsServed, c.SessionsBroken)
+}
+
+// acked NAME: up to where what a replica wrote is durable elsewhere, and who holds how much of it.
+func (s *theatre) acked() {
+	st := s.actor(0).r.Status()
+	upTo := func(h hlc.Timestamp) string { return iff(h == 0, "nothing") + iff(h > 0, "%s", h) }
+	s.printf("acked %s of %s", upTo(st.Acked), upTo(st.Coverage[st.Origin]))
+	for _, a := range st.Acks {
+		s.printf("%s%s holds %s", iff(a.Hub, "hub "), a.Peer, upTo(a.Head))
+	}
 }
 
 // rows NAME...: the rows of one replica, or of several, which then must be equal.

@@ -73,6 +73,10 @@ type View interface {
 	// until yield returns false. The zero Key is before all others. rows is not empty, and valid until yield returns.
 	Scan(table string, after crdt.Key, yield func(rows []RowState) bool) error
 
+	// Tolerant returns a view of the same state that passes over rows that are damaged beyond reading, as if nobody had
+	// written them, where others fail with an error. An audit brings such rows back.
+	Tolerant() View
+
 	// Count returns about how many rows there are in all tables, alive or not.
 	Count() (uint64, error)
 }
@@ -81,7 +85,8 @@ type View interface {
 type RowChange struct {
 	Schema   *crdt.Schema // the newest known schema of the table; it has all columns of New
 	Key      crdt.Key
-	Old, New crdt.Row // committed state and new state; Old is zero where nobody had written the row, or it is stored, indexed and shown anew
+	Old, New crdt.Row // committed state and new state; Old is zero where nobody had written the row
+	Anew     bool     // Old, or what the index or the table has of it, may be damaged: the row is stored, indexed and shown as if it were new
 	Local    bool     // all of the change came from this round's Capture, so the table shows it already
 }
 

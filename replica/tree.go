@@ -154,10 +154,11 @@ func (r *Replica) onPrune(l *link, body []byte) error {
 	if err != nil {
 		return err
 	}
+	for _, heads := range []crdt.Coverage{prune, graft} {
+		// Nothing of an origin that is not known here was ever pushed; and ids from outside are not collected.
+		maps.DeleteFunc(heads, func(o crdt.Origin, _ hlc.Timestamp) bool { return r.coverage[o] == 0 })
+	}
 	for o := range prune {
-		if r.coverage[o] == 0 {
-			continue // nothing of it was ever pushed; and ids from outside are not collected
-		}
 		l.lazy[o] = struct{}{}
 		if r.tree[o].link == l.id {
 			delete(r.tree, o)
@@ -254,7 +255,7 @@ func (r *Replica) tellHashAt(l *link) int64 {
 	return at
 }
 
-// sameHeads takes note that the other side holds exactly what is held here.
+// sameHeads takes note that the other side holds exactly what is held here: a HEADS that said so may have been lost.
 func (r *Replica) sameHeads(l *link) {
 	for _, set := range []map[crdt.Origin]struct{}{l.ahead, l.lacks} {
 		for o := range set {
@@ -265,4 +266,5 @@ func (r *Replica) sameHeads(l *link) {
 			delete(set, o)
 		}
 	}
+	r.noteAck(l)
 }

@@ -115,6 +115,7 @@ const (
 	RejectFork    RejectReason = "FORK"    // two transactions of one origin follow the same one
 	RejectGroup   RejectReason = "GROUP"   // belongs to another group
 	RejectVersion RejectReason = "VERSION" // speaks no common protocol version
+	RejectRole    RejectReason = "ROLE"    // is no hub, and the sender talks to hubs only
 	RejectSchema  RejectReason = "SCHEMA"  // one table with two different keys
 	RejectFrame   RejectReason = "FRAME"   // sent bytes that are not valid
 )

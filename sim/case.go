@@ -17,7 +17,7 @@ type Case struct {
 	Seed     uint64
 	Replicas int
 	Late     []int    // machines that are started by an action, not at the beginning
-	Hub      bool     // machine 0 is a hub
+	Hubs     int      // so many machines, from the first, are hubs, and the others talk to hubs only; 0: a mesh
 	Liar     int      // this machine lies; 0: none does
 	Disk     bool     // machines keep their replicas on simulated disks, not in memory
 	SQL      bool     // machines keep their replicas in databases, whose tables programs write
@@ -131,8 +131,8 @@ func (c *Case) String() string {
 	for _, n := range c.Late {
 		fmt.Fprintf(&b, "late %d\n", n)
 	}
-	if c.Hub {
-		b.WriteString("hub\n")
+	if c.Hubs > 0 {
+		fmt.Fprintf(&b, "hubs %d\n", c.Hubs)
 	}
 	if c.Disk {
 		b.WriteString("disk\n")
@@ -247,8 +247,8 @@ func (c *Case) parseLine(t string) error {
 		c.Late = append(c.Late, int(n))
 	case word == "liar":
 		c.Liar = int(n)
-	case word == "hub":
-		c.Hub = true
+	case word == "hubs":
+		c.Hubs = int(n)
 	case word == "disk":
 		c.Disk = true
 	case word == "sql":

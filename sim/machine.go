@@ -54,6 +54,14 @@ type machine struct {
 	unsure  []stamped                   // the local transactions in it
 	counted replica.Counters            // of them, those turned into marks
 
+	own bool // the medium is the machine's first, and was never replaced
+
+	// Of a spoke only.
+	star    []*edge       // to the hubs
+	hubs    *replica.Hubs // the choice among them
+	reach   int           // links are wanted to so many
+	lastHub int           // the last in use, from 1; 0: none so far
+
 	// With SQL only.
 	unseen   bool     // a program wrote, and the replica has not looked yet
 	replaced bool     // another database was put in the place of the machine's own
@@ -154,7 +162,7 @@ func (m *machine) open() (err error) {
 		}
 	}
 	cfg := replica.Config{
-		NewOrigin: m.id16(1), NeedOrigin: m.copied, Forked: m.reissue, After: m.after, Hub: m.w.c.Hub && m.id == 0, ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, Forked: m.reissue, After: m.after, Hub: m.isHub(), Spoke: m.isSpoke(), ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
 		SessionSeed: m.lives << 32,
 	}
 	if m.w.c.Chunk > 0 { // rare paths are common
@@ -196,6 +204,7 @@ func (m *machine) open() (err error) {
 	if m.ready = st.Ready; len(st.Copy) > 0 {
 		m.w.mark("first copy gone on with after a restart")
 	}
+	m.beginHubs()
 	m.w.found(m, rows, st)
 	m.writer = m.core.Origin()
 	if m.liar {
@@ -287,8 +296,17 @@ func (m *machine) run() {
 	m.in = nil
 	m.process(in)
 	if m.core != nil {
-		m.schedule(m.core.Wake())
+		m.chooseHub()
+		m.schedule(m.wake())
 	}
+}
+
+// wake is when time alone next gives the machine something to do.
+func (m *machine) wake() int64 {
+	if m.isSpoke() {
+		return min(m.core.Wake(), m.hubs.Wake())
+	}
+	return m.core.Wake()
 }
 
 func (m *machine) process(in []replica.Input) {
@@ -382,7 +400,7 @@ func (m *machine) write(groups [][]Op) {
 	m.process([]replica.Input{{Write: &d}})
 	m.writing = nil
 	if m.core != nil {
-		m.schedule(m.core.Wake())
+		m.schedule(m.wake())
 	}
 }
 

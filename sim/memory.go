@@ -138,6 +138,8 @@ func (m *memory) Scan(table string, after crdt.Key, yield func([]replica.RowStat
 
 func (m *memory) Count() (uint64, error) { return uint64(len(m.rows)), nil }
 
+func (m *memory) Tolerant() replica.View { return m }
+
 func (m *memory) Begin(context.Context) (replica.Round, error) { return &memoryRound{memory: m}, nil }
 
 func (m *memory) Read(_ context.Context, f func(replica.View) error) error { return f(m) }
@@ -153,6 +155,8 @@ type memoryRound struct {
 func (m *memoryRound) Capture() (replica.Drain, error) { return replica.Drain{}, nil }
 
 func (m *memoryRound) Abort() {}
+
+func (m *memoryRound) Tolerant() replica.View { return m }
 
 func (m *memoryRound) Put(rows []replica.RowChange) error {
 	if m.ahead == nil {

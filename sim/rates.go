@@ -238,14 +238,14 @@ func (p *planner) machines() {
 	}
 }
 
-// liar picks the machine that lies, one without which the others are still connected and that is there from the start.
+// liar picks the machine that lies, one without which the others are still connected, no hub, and there from the start.
 func (p *planner) liar() {
 	if p.cfg.Faults != FaultsLies && (p.cfg.Faults != FaultsSwarm || p.IntN(10) > 0) {
 		return
 	}
 	n := 1 + p.IntN(p.c.Replicas-1)
 	rest := *p.c
-	if rest.remove(n); p.c.Replicas > 2 && rest.connected() {
+	if rest.remove(n); p.c.Replicas > 2 && n >= p.c.Hubs && rest.connected() {
 		p.c.Liar = n
 		p.c.Late = slices.DeleteFunc(p.c.Late, func(i int) bool { return i == n })
 	}
@@ -255,6 +255,9 @@ func (p *planner) links(n int) (out [][2]int) {
 	t := p.cfg.Topology
 	if t == "" {
 		t = []Topology{Mesh, Mesh, Star, Ring, Random}[p.IntN(5)]
+	}
+	if t == Star {
+		p.c.Hubs = 1 + p.IntN(2)
 	}
 	have := map[[2]int]bool{}
 	add := func(a, b int) {
@@ -269,8 +272,9 @@ func (p *planner) links(n int) (out [][2]int) {
 	for i := 1; i < n; i++ {
 		switch t {
 		case Star:
-			p.c.Hub = true
-			add(0, i)
+			for hub := range p.c.Hubs {
+				add(hub, i)
+			}
 		case Ring:
 			add(i-1, i)
 			add(i, (i+1)%n)

@@ -87,7 +87,7 @@ func (w *World) discard() {
 
 // finish heals everything and judges.
 func (w *World) finish() {
-	for _, judge := range []func(){w.heal, w.converge, w.checkRows, w.checkForks, w.audits, w.quiet, w.audit, w.reopen} {
+	for _, judge := range []func(){w.heal, w.converge, w.checkRows, w.checkForks, w.audits, w.quiet, w.audit, w.checkAcked, w.reopen} {
 		if w.fault == nil && !w.spent() {
 			judge()
 		}

@@ -148,7 +148,7 @@ func (s *shrinker) windows(and func(*Case)) bool {
 
 // fold lets two machines do what all did.
 func fold(c *Case) {
-	c.Replicas, c.Links, c.Late, c.Hub, c.Liar, c.Fates = 2, [][2]int{{0, 1}}, nil, false, 0, nil
+	c.Replicas, c.Links, c.Late, c.Hubs, c.Liar, c.Fates = 2, [][2]int{{0, 1}}, nil, 0, 0, nil
 	for i := range c.Actions {
 		c.Actions[i].A %= 2
 		c.Actions[i].B = 1 - c.Actions[i].A
@@ -291,6 +291,9 @@ func (c *Case) remove(n int) {
 		c.Liar = 0
 	}
 	c.Liar = number(c.Liar)
+	if n < c.Hubs {
+		c.Hubs--
+	}
 	c.Late = slices.DeleteFunc(slices.Clone(c.Late), func(i int) bool { return i == n })
 	for i := range c.Late {
 		c.Late[i] = number(c.Late[i])
@@ -333,7 +336,7 @@ func (s *shrinker) operations() {
 // plain tries the ordinary settings.
 func (s *shrinker) plain() {
 	for _, f := range []func(*Case){
-		func(c *Case) { c.Disk, c.SQL = false, false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hub = false }, func(c *Case) { c.Late = nil },
+		func(c *Case) { c.Disk, c.SQL = false, false }, func(c *Case) { c.Chunk = 0 }, func(c *Case) { c.Cache = 0 }, func(c *Case) { c.Hubs = 0 }, func(c *Case) { c.Late = nil },
 		func(c *Case) {
 			c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do == "write" && len(a.Write) == 0 })
 		},

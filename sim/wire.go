@@ -44,7 +44,7 @@ func (w *World) dial(e *edge) {
 	w.after(reconnectAfter.Milliseconds(), func() {
 		e.dialled = false
 		switch {
-		case e.up || !e.ends[0].up() || !e.ends[1].up():
+		case e.up || !e.ends[0].up() || !e.ends[1].up() || !w.wanted(e):
 		case w.now < e.cutUntil:
 			w.at(e.cutUntil, func() { w.dial(e) })
 		default:

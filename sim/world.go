@@ -80,7 +80,7 @@ func NewWorld(c *Case, opt Options) *World {
 	for i := range c.Replicas {
 		m := &machine{
 			w: w, id: i, liar: c.Liar == i && i > 0, medium: medium(), edges: map[replica.LinkID]*edge{}, founder: i == 0, columns: firstColumns,
-			clock: wallClock{since: epoch}, rows: map[replica.RowKey]crdt.Row{}, claimed: crdt.Coverage{},
+			own: true, clock: wallClock{since: epoch}, rows: map[replica.RowKey]crdt.Row{}, claimed: crdt.Coverage{},
 		}
 		w.machines = append(w.machines, m)
 		m.mount()
@@ -92,7 +92,13 @@ func NewWorld(c *Case, opt Options) *World {
 		}
 	}
 	for _, l := range c.Links {
-		w.edges = append(w.edges, &edge{ends: [2]*machine{w.machines[l[0]], w.machines[l[1]]}})
+		e := &edge{ends: [2]*machine{w.machines[l[0]], w.machines[l[1]]}}
+		w.edges = append(w.edges, e)
+		for i, m := range e.ends {
+			if m.isSpoke() && e.ends[1-i].isHub() {
+				m.star = append(m.star, e)
+			}
+		}
 	}
 	for _, m := range w.machines {
 		if !slices.Contains(c.Late, m.id) {
@@ -330,6 +336,9 @@ func (w *World) actMachine(m *machine, a Action) {
 	case "wipe":
 		if w.othersReady(m) && m.branch() == nil {
 			w.mark("wiped")
+			if m.isHub() {
+				w.mark("hub wiped")
+			}
 			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, crdt.Origin{}}, a.N, false)
 		}
 	case "setback":
@@ -370,6 +379,7 @@ func (w *World) actRot(m *machine, a Action) {
 	}
 	if ok && len(m.claimed) > 0 && m.branch() == nil && others.Includes(m.claimed) && d.Rot(a.N) {
 		m.rotten++
+		w.hurt = true
 		w.mark("record damaged")
 	}
 }
@@ -406,6 +416,7 @@ func (w *World) replace(m *machine, s *saved, ms int64, copied bool) {
 	old := m.medium
 	m.medium, m.rows, m.claimed, m.doubt, m.shape = s.medium, s.rows, s.claimed, nil, s.shape
 	m.copied, m.founder, m.rotten, m.replaced, m.unseen, m.added = copied, false, 0, copied, false, nil
+	m.own = false
 	m.lived, m.remade = nil, maps.Clone(s.remade)
 	q := m.sql()
 	if m.touched = q != nil && copied; m.touched && ms%2 == 0 {

@@ -29,6 +29,7 @@ type side struct {
 	in     []replica.Input
 	out    []replica.Frame
 	opt    Options
+	put    int // replica.Config.PutRows
 }
 
 func openDB(t testing.TB, path string) *sql.DB {
@@ -66,7 +67,7 @@ func (s *side) start(found bool) {
 	s.t.Cleanup(func() { b.Close() })
 	s.b = b
 	incarnation++
-	cfg := replica.Config{NewOrigin: crdt.Origin{s.name, incarnation, 1}, NeedOrigin: opened.NeedOrigin, After: opened.Lease}
+	cfg := replica.Config{NewOrigin: crdt.Origin{s.name, incarnation, 1}, NeedOrigin: opened.NeedOrigin, After: opened.Lease, PutRows: s.put}
 	if found {
 		cfg.NewGroup = replica.GroupID{1}
 		if _, err := b.Track(context.Background(), s.opt.Tables); err != nil {

@@ -234,7 +234,7 @@ func (p *projector) place(a *arbiter) error {
 			p.unpark = append(p.unpark, k)
 			p.show = append(p.show, shownRow{k, row})
 		case inBatch && !change.Local:
-			if !slices.Equal(p.t.claimsOf(k, change.Old), p.t.claimsOf(k, row)) {
+			if change.Anew || !slices.Equal(p.t.claimsOf(k, change.Old), p.t.claimsOf(k, row)) {
 				p.clear = append(p.clear, k)
 			}
 			p.show = append(p.show, shownRow{k, row})

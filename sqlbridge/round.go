@@ -145,6 +145,7 @@ func (r *round) put(rows []replica.RowChange) error {
 	clear(r.n) // as many as a session may bring would take more memory than their rows
 	clear(r.memo)
 	if !r.b.ready {
+		r.b.copying = true // its end may come in the same round
 		return nil
 	}
 	return r.b.project(r, rows)
@@ -226,7 +227,7 @@ func (r *round) storeRows(changes []replica.RowChange) error {
 		}
 		before, after = c.Old.Stamps(before[:0]), c.New.Stamps(after[:0])
 		for _, st := range after {
-			if !c.Old.Names(st) {
+			if c.Anew || !c.Old.Names(st) {
 				refs[st] = append(refs[st], n)
 			}
 		}
@@ -255,14 +256,14 @@ func (r *round) findNumbers(changes []replica.RowChange) error {
 	var missing []replica.RowKey
 	for _, c := range changes {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
-		if _, ok := r.n[k]; !ok && !c.Old.IsZero() {
+		if _, ok := r.n[k]; !ok && (c.Anew || !c.Old.IsZero()) {
 			missing = append(missing, k)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	_, err := r.Rows(missing)
+	_, err := r.Tolerant().Rows(missing)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -168,11 +169,23 @@ type view struct {
 	// memo keeps rows that a round has read: the capture compares with them, and the merge that follows reads them again.
 	// It is nil where nothing is kept.
 	memo map[replica.RowKey]crdt.Row
+
+	passes bool // over rows that cannot be read
 }
 
 func (b *Bridge) view(ctx context.Context) view {
 	return view{b: b, ctx: context.WithoutCancel(ctx), caller: ctx, n: map[replica.RowKey]int64{}}
 }
+
+// Tolerant returns a view that passes over rows that cannot be read.
+func (v *view) Tolerant() replica.View {
+	t := *v
+	t.passes, t.memo = true, nil
+	return &t
+}
+
+// passed reports whether an error of a row is passed over.
+func (v *view) passed(err error) bool { return v.passes && errors.Is(err, ErrCorrupt) }
 
 // Load reads the replica's state.
 func (v *view) Load() (replica.State, error) {
@@ -282,7 +295,7 @@ func (v *view) rowsOf(s *stored, keys []replica.RowKey, at []int, out []crdt.Row
 	defer rows.Close()
 	for rows.Next() {
 		n, st, err := v.scan(rows, s)
-		if err != nil {
+		if err != nil && !v.passed(err) {
 			return err
 		}
 		if i, ok := index[st.Key]; ok {
@@ -474,8 +487,9 @@ type orderedRow struct {
 }
 
 type rowOrder struct {
-	of   txn
-	rows []orderedRow
+	of     txn
+	passes bool // made by a view that passes over damaged rows
+	rows   []orderedRow
 }
 
 func numbersOf(rows []orderedRow) []int64 {
@@ -488,10 +502,10 @@ func numbersOf(rows []orderedRow) []int64 {
 
 // orderRows sorts the rows of a transaction, unless that was done for the visit before.
 func (v *view) orderRows(t txn) error {
-	if v.b.order.of.at == t.at && slices.Equal(v.b.order.of.rows, t.rows) {
+	if v.b.order.passes == v.passes && v.b.order.of.at == t.at && slices.Equal(v.b.order.of.rows, t.rows) {
 		return nil
 	}
-	order := rowOrder{of: t, rows: make([]orderedRow, 0, len(t.rows))}
+	order := rowOrder{of: t, passes: v.passes, rows: make([]orderedRow, 0, len(t.rows))}
 	states := map[int64]replica.RowState{}
 	for part := range slices.Chunk(t.rows, readKeys) {
 		clear(states)
@@ -558,7 +572,7 @@ func (v *view) byNumber(numbers []int64, states map[int64]replica.RowState) erro
 	defer rows.Close()
 	for rows.Next() {
 		st, n, err := v.scanAny(rows)
-		if err != nil {
+		if err != nil && !v.passed(err) {
 			return err
 		}
 		states[n] = st
@@ -620,10 +634,12 @@ func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err
 	defer rows.Close()
 	for rows.Next() {
 		_, st, err := v.scan(rows, s)
-		if err != nil {
+		if err != nil && !v.passed(err) {
 			return nil, err
 		}
-		page = append(page, st)
+		if !st.Key.IsZero() {
+			page = append(page, st)
+		}
 	}
 	return page, rows.Err()
 }

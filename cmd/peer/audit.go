@@ -62,7 +62,7 @@ func auditCommand() *cobra.Command {
 }
 
 func audit(ctx context.Context, c *cobra.Command, f runFlags, path string, opt rowmesh.AuditOptions) (rep rowmesh.AuditReport, err error) {
-	stop := showProgress(c, "auditing")
+	stop := showProgress(c.ErrOrStderr(), "auditing", nil)
 	defer stop()
 	if _, err := os.Stat(sqlbridge.Dir(path)); err == nil {
 		if _, running := sqlbridge.Running(path); running {

@@ -11,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/rowmesh/rowmesh"
 	"github.com/rowmesh/rowmesh/network"
@@ -325,6 +323,13 @@ func printLive(out io.Writer, live *rowmesh.Live) {
 		fmt.Fprintf(out, ", listens at %s", strings.Join(live.Addrs, ", "))
 	}
 	fmt.Fprintln(out)
+	fmt.Fprintf(out, "own     %s\n", describeSync(live.Sync))
+	for i, h := range live.Hubs {
+		fmt.Fprintf(out, "hub %-3d %s  %s\n", i+1, h.Address, h.State)
+	}
+	if live.Progress != nil {
+		fmt.Fprintf(out, "copy    %s\n", describeProgress(*live.Progress))
+	}
 	if len(live.Peers) == 0 {
 		fmt.Fprintln(out, "peers   none is connected")
 	}
@@ -332,6 +337,24 @@ func printLive(out io.Writer, live *rowmesh.Live) {
 	for _, p := range live.Peers {
 		fmt.Fprintf(out, "peer    %s  %s\n", p.Peer, describe(p, now))
 	}
+}
+
+// describeSync says how much of what was written here others hold durably.
+func describeSync(s rowmesh.LiveSync) string {
+	by := s.Target
+	if by == "hub" {
+		by = "a hub"
+	}
+	switch {
+	case s.Head == 0:
+		return "nothing was written here"
+	case s.InSync:
+		return "all that was written here is held by " + by
+	case s.Acked == 0:
+		return "nothing that was written here is known to be held by " + by
+	}
+	return fmt.Sprintf("what was written here is held by %s up to %s, but not the last %s", by, s.Acked.Time().Format("2006-01-02 15:04:05.000 MST"),
+		short(time.Duration(s.LagMS)*time.Millisecond))
 }
 
 // describe says how things stand with a peer.
@@ -348,6 +371,12 @@ func describe(p rowmesh.LivePeer, now time.Time) string {
 		return "connected, not yet heard"
 	default:
 		return "unreachable: " + forPeople(errors.New(p.Reason))
+	}
+	if p.Hub {
+		text = "hub, " + text
+	}
+	if p.LagMS > 0 {
+		text += fmt.Sprintf(", lacks the last %s of what was written here", short(time.Duration(p.LagMS)*time.Millisecond))
 	}
 	text += fmt.Sprintf(", heard %s ago", short(now.Sub(time.UnixMilli(p.HeardMS))))
 	if off := time.Duration(p.OffsetMS) * time.Millisecond; off.Abs() >= time.Second {
@@ -388,7 +417,7 @@ func syncCommand() *cobra.Command {
 				return err
 			}
 			defer p.Close()
-			stop := showProgress(c, "syncing")
+			stop := showProgress(c.ErrOrStderr(), "syncing", p.Progress)
 			err = p.Sync(ctx)
 			stop()
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -411,7 +440,7 @@ func openToSync(ctx context.Context, f runFlags, path string) (*rowmesh.Peer, er
 	if err != nil {
 		return nil, err
 	}
-	if len(cfg.Connect)+len(cfg.Listen) == 0 {
+	if len(cfg.Connect)+len(cfg.Hubs)+len(cfg.Listen) == 0 {
 		return nil, fmt.Errorf("%w: no peer runs on %s, and there is none to connect to; name one with --connect", rowmesh.ErrNoPeer, path)
 	}
 	return rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
@@ -433,7 +462,7 @@ func notInTime(p *rowmesh.Peer, limit time.Duration) error {
 
 // askForSync asks the running peer through the database.
 func askForSync(ctx context.Context, c *cobra.Command, path string) error {
-	stop := showProgress(c, "syncing")
+	stop := showProgress(c.ErrOrStderr(), "syncing", nil)
 	defer stop()
 	return withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
 		state, detail, err := ask(ctx, b, "sync")
@@ -449,36 +478,4 @@ func askForSync(ctx context.Context, c *cobra.Command, path string) error {
 		fmt.Fprintln(c.OutOrStdout(), "in sync")
 		return nil
 	})
-}
-
-// showProgress turns a wheel on a terminal until it is stopped.
-func showProgress(c *cobra.Command, what string) (stop func()) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return func() {}
-	}
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(c.ErrOrStderr()), progressbar.OptionSetDescription(what),
-		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish())
-	done, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				_ = bar.Add(1)
-			case <-done:
-				_ = bar.Finish()
-				return
-			}
-		}
-	}()
-	once := false
-	return func() {
-		if !once {
-			once = true
-			close(done)
-			<-gone
-		}
-	}
 }

@@ -18,19 +18,25 @@ import (
 
 // runFlags are the flags of peer run, as text.
 type runFlags struct {
-	bind, connect, allow, tables []string
-	hub, found, mine, join, logs bool
-	key, record                  string
-	masked                       bool
+	bind, connect, hubs, allow, tables, relays []string
+	hub, found, mine, join, logs               bool
+	discover, relaying, punch, masked          bool
+	key, record, acks                          string
 }
 
 func (f *runFlags) add(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringSliceVar(&f.bind, "bind", nil, "listen at these `ADDRESSES`, such as tcp://0.0.0.0:7070 or quic://0.0.0.0:7070")
 	fl.StringSliceVar(&f.connect, "connect", nil, "keep links to the peers at these `ADDRESSES`, such as tcp://10.0.0.5:7070/p2p/ID")
+	fl.StringSliceVar(&f.hubs, "hubs", nil, "talk to hubs only: to the first of these `ADDRESSES` that works (the id alone of one that connects to here)")
 	fl.StringSliceVar(&f.allow, "allow", nil, "`IDS` of peers that may connect")
+	fl.BoolVar(&f.discover, "discover", false, "find allowed peers on the local network by multicast DNS, and be found there")
+	fl.StringSliceVar(&f.relays, "relays", nil, "be reachable through the relays at these `ADDRESSES`, each with its /p2p/ID")
+	fl.BoolVar(&f.relaying, "relaying", false, "be a relay between the allowed peers")
+	fl.BoolVar(&f.punch, "punch", false, "try for a direct connection where one leads through a relay")
 	fl.StringSliceVar(&f.tables, "tables", nil, "track and show only these `TABLES`")
-	fl.BoolVar(&f.hub, "hub", false, "serve many others; begins the group if there is none")
+	fl.BoolVar(&f.hub, "hub", false, "serve many others; begins the group if there is none, unless there are other --hubs")
+	fl.StringVar(&f.acks, "acks", "", "what is written here is in sync when so `MANY` others hold it durably: hub, or a number (default: hub with --hubs, else 1)")
 	fl.BoolVar(&f.found, "new", false, "begin a new group with this database")
 	fl.BoolVar(&f.join, "join", false, "never begin a group: wait for one")
 	fl.BoolVar(&f.mine, "mine", false, "when joining with rows of its own: they count as written now")
@@ -55,13 +61,25 @@ func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error
 	for _, to := range []struct {
 		list  *[]network.Addr
 		given []string
-	}{{&c.Listen, f.bind}, {&c.Connect, f.connect}} {
+	}{{&c.Listen, f.bind}, {&c.Connect, f.connect}, {&c.Relays, f.relays}} {
 		for _, s := range to.given {
 			a, err := network.ParseAddr(s)
 			if err != nil {
 				return c, arg, usageError{err}
 			}
 			*to.list = append(*to.list, a)
+		}
+	}
+	for _, s := range f.hubs {
+		a, err := network.ParseHub(s)
+		if err != nil {
+			return c, arg, usageError{err}
+		}
+		c.Hubs = append(c.Hubs, a)
+	}
+	if f.acks != "" {
+		if c.Acks, err = rowmesh.ParseAcks(f.acks); err != nil {
+			return c, arg, usageError{err}
 		}
 	}
 	for _, s := range f.allow {
@@ -73,6 +91,7 @@ func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error
 	}
 	c.Tables = append(c.Tables, f.tables...)
 	c.Hub, c.New, c.Mine, c.Join = c.Hub || f.hub, c.New || f.found, c.Mine || f.mine, c.Join || f.join
+	c.Discover, c.Relaying, c.Punch = c.Discover || f.discover, c.Relaying || f.relaying, c.Punch || f.punch
 	if f.record != "" {
 		c.Record = f.record
 	}
@@ -121,7 +140,10 @@ func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string)
 	defer p.Close()
 	printTracked(out, p)
 	fmt.Fprintf(out, "listening id=%s addr=%s\n", p.ID(), strings.Join(p.Addrs(), ","))
-	if err := p.WaitReady(ctx); err != nil {
+	stop := showProgress(os.Stderr, "", p.Progress)
+	err = p.WaitReady(ctx)
+	stop()
+	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return p.Close()
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -31,7 +32,7 @@ func simScaleCommand() *cobra.Command {
 			default:
 				return simUse(fmt.Errorf("there is no topology %q here: write mesh or star", topology))
 			}
-			return scale(c.OutOrStdout(), runs, phases, detail)
+			return scale(c.Context(), c.OutOrStdout(), runs, phases, detail)
 		},
 	}
 	fl := c.Flags()
@@ -57,7 +58,7 @@ func scaleTable(s sim.Scale) []sim.Scale {
 	return []sim.Scale{mesh, star, flood}
 }
 
-func scale(out io.Writer, runs []sim.Scale, phases []sim.Phase, detail bool) error {
+func scale(ctx context.Context, out io.Writer, runs []sim.Scale, phases []sim.Phase, detail bool) error {
 	fmt.Fprintf(out, "%d replicas, %d writers, %d transactions after %d of each writer, seed %d\n\n", runs[0].Nodes, runs[0].Writers, runs[0].Messages, runs[0].Warmup, runs[0].Seed)
 	fmt.Fprintln(out, "| | p50 / p99 / max | copies | by a session | bytes a replica and transaction: all / blocks / heads / sessions |")
 	fmt.Fprintln(out, "| --- | --- | --- | --- | --- |")
@@ -65,7 +66,15 @@ func scale(out io.Writer, runs []sim.Scale, phases []sim.Phase, detail bool) err
 		if s.Flood {
 			phases = phases[:1] // for comparison
 		}
-		for _, r := range s.Run(phases...) {
+		done := make(chan []sim.Spread, 1)
+		go func() { done <- s.Run(phases...) }()
+		var results []sim.Spread
+		select {
+		case results = <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for _, r := range results {
 			if r.Err != nil {
 				fmt.Fprintln(out, r, r.Err)
 				return simError{simBroken}

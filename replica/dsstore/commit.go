@@ -47,6 +47,13 @@ func (r *round) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	return out, err
 }
 
+// Tolerant returns a view that passes over rows that cannot be read, and has those that the round has put.
+func (r *round) Tolerant() replica.View {
+	t := *r
+	t.passes = true
+	return &t
+}
+
 // Capture has nothing to say: there is no SQL.
 func (r *round) Capture() (replica.Drain, error) { return replica.Drain{}, nil }
 
@@ -221,7 +228,7 @@ func (r *round) collectRows(rows []replica.RowChange) ([]*table, error) {
 		r.put(rowKey(k), crdt.AppendRow(body, c.New, r, t.cols))
 		before, after = c.Old.Stamps(before[:0]), c.New.Stamps(after[:0])
 		for _, s := range after {
-			if !c.Old.Names(s) {
+			if c.Anew || !c.Old.Names(s) {
 				named[s] = append(named[s], k)
 			}
 		}

@@ -350,7 +350,7 @@ func (s *Store) Begin(ctx context.Context) (replica.Round, error) {
 	if s.broken != nil {
 		return nil, fmt.Errorf("dsstore: open the store again: %w", s.broken)
 	}
-	return &round{view: view{s, ctx}, index: map[ds.Key][]byte{}}, nil
+	return &round{view: view{Store: s, ctx: ctx}, index: map[ds.Key][]byte{}}, nil
 }
 
 // Read calls f with a view of the committed state.
@@ -358,7 +358,7 @@ func (s *Store) Read(ctx context.Context, f func(replica.View) error) error {
 	if s.broken != nil {
 		return fmt.Errorf("dsstore: open the store again: %w", s.broken)
 	}
-	return f(view{s, ctx})
+	return f(view{Store: s, ctx: ctx})
 }
 
 // Close does nothing: the datastore is the caller's.
@@ -367,7 +367,14 @@ func (s *Store) Close() error { return nil }
 // view reads the committed state.
 type view struct {
 	*Store
-	ctx context.Context
+	ctx    context.Context
+	passes bool // over rows that cannot be read
+}
+
+// Tolerant returns a view that passes over rows that cannot be read. What else is damaged is an error to it too.
+func (v view) Tolerant() replica.View {
+	v.passes = true
+	return v
 }
 
 // Load returns what is held in memory.
@@ -390,7 +397,7 @@ func (v view) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 		if err == nil && b != nil {
 			out[i], err = v.parseRow(key, k.Table, b)
 		}
-		if err != nil {
+		if err != nil && !(v.passes && errors.Is(err, ErrCorrupt)) {
 			return nil, fmt.Errorf("dsstore: read %s: %w", k, err)
 		}
 	}
@@ -483,6 +490,7 @@ func (s *Store) sortedKeys(ctx context.Context, tbl string) ([]crdt.Key, error) 
 		o.keys = append(o.keys, o.fresh...)
 		o.fresh = nil
 		slices.SortFunc(o.keys, crdt.Key.Compare)
+		o.keys = slices.Compact(o.keys) // a damaged row that was written anew is not a new one
 	}
 	return s.order.keys, nil
 }

@@ -68,6 +68,9 @@ func putHalf(t *testing.T, r replica.Round, rows []replica.RowChange) (rest []re
 	for _, c := range half {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		got, err := r.Rows([]replica.RowKey{k})
+		if all, failed := r.Tolerant().Rows([]replica.RowKey{k}); failed != nil || err == nil && !all[0].Equal(got[0]) {
+			t.Errorf("row %s is %v, and tolerantly read %v, %v", k, got, all, failed)
+		}
 		if err != nil || !got[0].Equal(c.New) {
 			t.Errorf("row %s was put as %s and is read as %v, %v", k, c.New, got, err)
 		}
@@ -264,6 +267,11 @@ func (g *generator) batch() replica.Batch {
 		}
 	}
 	g.m.commit(b)
+	for i := range b.Rows {
+		if g.IntN(8) == 0 {
+			b.Rows[i].Anew, b.Rows[i].Old = true, crdt.Row{}
+		}
+	}
 	return b
 }
 
@@ -317,9 +325,13 @@ func compareRows(t *testing.T, g *generator, v replica.View) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	all, err := v.Tolerant().Rows(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i, k := range keys {
-		if !rows[i].Equal(left[k]) {
-			t.Errorf("row %s is %s, want %s", k, rows[i], left[k])
+		if !rows[i].Equal(left[k]) || !all[i].Equal(left[k]) {
+			t.Errorf("row %s is %s, tolerantly read %s, want %s", k, rows[i], all[i], left[k])
 		}
 	}
 	for _, table := range tableNames {

@@ -257,6 +257,8 @@ type recordedView struct {
 	r *Recorder
 }
 
+func (v recordedView) Tolerant() replica.View { return recordedView{v.View.Tolerant(), v.r} }
+
 func (v recordedView) Load() (replica.State, error) {
 	st, err := v.View.Load()
 	rec := stateOf(st)

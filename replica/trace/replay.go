@@ -305,6 +305,8 @@ func (s *playback) Count() (n uint64, err error) {
 	return n, err
 }
 
+func (s *playback) Tolerant() replica.View { return s }
+
 func (s *playback) Load() (replica.State, error) {
 	var st stateRec
 	if err := (*player)(s).answer(kindState, 0, &st); err != nil {

@@ -125,7 +125,7 @@ type configRec struct {
 	_                    struct{} `cbor:",toarray"`
 	NewOrigin, NewGroup  [16]byte
 	NeedOrigin, Forked   bool
-	Hub                  bool
+	Hub, Spoke           bool
 	After                uint64
 	CacheRows, ChunkSize int
 	PackSize             int
@@ -331,7 +331,7 @@ func (r inputRec) input() (i replica.Input, err error) {
 
 func configOf(c replica.Config) configRec {
 	return configRec{
-		NewOrigin: c.NewOrigin, NewGroup: c.NewGroup, NeedOrigin: c.NeedOrigin, Forked: c.Forked, Hub: c.Hub, After: uint64(c.After),
+		NewOrigin: c.NewOrigin, NewGroup: c.NewGroup, NeedOrigin: c.NeedOrigin, Forked: c.Forked, Hub: c.Hub, Spoke: c.Spoke, After: uint64(c.After),
 		CacheRows: c.CacheRows, ChunkSize: c.ChunkBytes, PackSize: c.PackBytes, StageSize: c.StageBytes, PutRows: c.PutRows, SessionSeed: c.SessionSeed,
 	}
 }
@@ -341,7 +341,7 @@ func (r configRec) config() (replica.Config, error) {
 		return replica.Config{}, fmt.Errorf("a cache of %d rows, chunks of %d bytes", r.CacheRows, r.ChunkSize)
 	}
 	return replica.Config{
-		NewOrigin: r.NewOrigin, NewGroup: r.NewGroup, NeedOrigin: r.NeedOrigin, Forked: r.Forked, Hub: r.Hub, After: hlc.Timestamp(r.After),
+		NewOrigin: r.NewOrigin, NewGroup: r.NewGroup, NeedOrigin: r.NeedOrigin, Forked: r.Forked, Hub: r.Hub, Spoke: r.Spoke, After: hlc.Timestamp(r.After),
 		CacheRows: r.CacheRows, ChunkBytes: r.ChunkSize, PackBytes: r.PackSize, StageBytes: r.StageSize, PutRows: r.PutRows, SessionSeed: r.SessionSeed,
 	}, nil
 }

@@ -72,6 +72,13 @@ var bugs = []bug{
 	{"blocks of any number of origins are held back", "replica/push.go", "if len(r.held) >= maxHeldOrigins {", "if len(r.held) < 0 {", false},
 	{"a session that brings nothing is asked for again", "replica/pull.go", "	r.unlearn(l, p.wanted, cut)\n", "", false},
 	{"a vector is read against any base", "replica/vectors.go", "if k != nil && k.hash == hash {", "if k != nil {", false},
+	{"what was sent counts as acknowledged", "replica/acks.go", "r.origin, l.known[r.origin]}", "r.origin, r.coverage[r.origin]}", false},
+	{"a lost acknowledgement is never noticed", "replica/step.go", "		r.sameHeads(l)\n", "", false},
+	{"a spoke keeps to its first hub", "replica/hubs.go", "now-h.since >= millis(hubPatience)", "now-h.since >= never", false},
+	{"an audit takes what is on its way for lost", "replica/auditask.go", "own.Merge(theirs.Within(r.coverage))", "own.Merge(theirs)", false},
+	{"an audit joins rows into what was not claimed", "replica/auditserve.go", "own[i].Merge(d.Row.Within(r.coverage))", "own[i].Merge(d.Row)", false},
+	{"an audit does not mend the index", "replica/auditask.go", "p.anew = two || p.unseen", "p.anew = two", false},
+	{"an audit ends a row too early", "replica/auditserve.go", "if here.compare(q.upper) > 0 {", "if here.compare(q.upper) >= 0 {", false},
 	{"a lost last frame is never noticed", "replica/step.go", "h.Want || differs &&", "h.Want || false && differs &&", false},
 }
 
