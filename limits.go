@@ -19,9 +19,25 @@ const (
 	// seconds for which a program waits for a lock.
 	restFactor  = 2
 	longestRest = 100 * time.Millisecond
+	// floodFactor is the same while programs write without a pause: they lose a tenth of the time to captures. A capture that
+	// held the lock for longer than mostHeld could take in no part, and would hold it even longer after such a rest.
+	// mostWaiting is how many entries may wait before programs are left no more rest, so that the peer's memory stays bounded:
+	// some 30 MB.
+	floodFactor = 9
+	mostHeld    = 50 * time.Millisecond
+	mostWaiting = 200_000
+	// maxParts is how many parts of a flood are captured before inputs that change rows are taken in with all the rest.
+	maxParts = 100
+	// restLooks is how often the database is looked at while programs are left alone: each look finds the end of a
+	// transaction, where a capture may stop.
+	restLooks = 5 * time.Millisecond
 	// retryFirst and retryMost bound the pause before a replica is loaded again after its store failed.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
+	// trimRows is after how many rows, and trimAfter for how long after the last of them, a process that does nothing else gives
+	// its memory back. Left to itself the Go runtime keeps what it once needed for minutes.
+	trimRows  = 20_000
+	trimAfter = 2 * time.Second
 	// watchBuffer is how many changes wait for a watcher before it misses some.
 	watchBuffer = 4096
 	// syncLimit is how long a round that another process asked for may take before it is told so.

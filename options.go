@@ -31,6 +31,7 @@ type Config struct {
 	Record   string           // file to which the replica is recorded, to be replayed by peer sim replay; empty: none
 	Masked   bool             // the recording is to be given away: keys and values in it are replaced by others
 	Identity string           // file of the peer's key; empty: beside the database
+	Alone    bool             // the process does nothing else: its memory goes back to the system after much work
 	Logger   *slog.Logger     // nil: silent
 }
 

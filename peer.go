@@ -53,6 +53,9 @@ type Peer struct {
 	problem  error // why there is no core
 	watchers map[*watcher]struct{}
 	signs    <-chan struct{}
+	looked   time.Time
+	worked   int       // rows committed since memory was last given back
+	trimAt   time.Time // when it is to be given back
 	lookAt   time.Time // next look at the database
 	lookStep time.Duration
 	waits    []*syncWait
@@ -179,7 +182,7 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 	if err := p.trackAtStart(ctx); err != nil {
 		return err
 	}
-	if err := p.process(ctx, true, nil); err != nil {
+	if err := p.process(ctx, p.instant(), true, nil); err != nil {
 		return fmt.Errorf("rowmesh: first round: %w", err)
 	}
 	if err := p.openNetwork(); err != nil {
@@ -345,7 +348,7 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 			}
 			in := append(p.in, replica.Input{Write: &drain})
 			p.in = nil
-			if failed := p.process(p.ctx, false, in); failed != nil {
+			if failed := p.process(p.ctx, p.instant(), false, in); failed != nil {
 				p.fail(failed)
 				err = fmt.Errorf("%w: %w", ErrUnknown, failed)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ func (p *Peer) run() {
 	p.becomeReady()
 	for p.step(timer) {
 		p.turn(ctx)
+		p.trim(ctx)
 		timer.Reset(p.sleep())
 	}
 	p.leave(ctx)
@@ -117,20 +119,10 @@ func (p *Peer) turn(ctx context.Context) {
 	p.look(ctx)
 	in := p.in
 	p.in = nil
-	capture := p.capture && p.manners.may(time.Now())
-	if capture && p.bridge != nil {
-		_ = p.bridge.Prepare(ctx) // what fails here the round meets again, and can wait for
-	}
-	ready := p.core.IsReady()
-	if err := p.process(ctx, capture, in); err != nil {
+	capture, err := p.takeIn(ctx, in)
+	if err != nil {
 		p.fail(err)
 		return
-	}
-	if capture {
-		p.capture = !ready // what is written before the first copy is taken in after it
-		if p.bridge != nil {
-			p.manners.captured(time.Now(), p.bridge.Held())
-		}
 	}
 	p.pause = 0
 	if capture && p.bridge != nil {
@@ -143,8 +135,43 @@ func (p *Peer) turn(ctx context.Context) {
 	p.tellLive(ctx)
 }
 
-func (p *Peer) process(ctx context.Context, capture bool, in []replica.Input) error {
-	err := p.tape.Process(ctx, p.store, p.core, p.instant(), capture, in, (*output)(p))
+// takeIn makes the rounds in which inputs and what programs wrote are taken in, and reports whether all of the latter was. A flood of
+// writes is captured part by part. Inputs that change rows wait for all parts, and without them each turn takes one.
+func (p *Peer) takeIn(ctx context.Context, in []replica.Input) (captured bool, err error) {
+	now := p.instant()
+	if p.bridge == nil {
+		captured, p.capture = p.capture, false
+		return captured, p.process(ctx, now, captured, in)
+	}
+	if !p.core.IsReady() { // what is written before the first copy is taken in after it
+		return p.capture, p.process(ctx, now, false, in)
+	}
+	writes := p.core.Writes(now, in)
+	if !writes && !(p.capture && p.manners.may(time.Now())) {
+		return false, p.process(ctx, now, false, in)
+	}
+	for part := 0; ; part++ {
+		now = p.instant()
+		more, err := p.bridge.Prepare(ctx, part < maxParts && !p.core.Writes(now, nil))
+		more = more && err == nil // what fails here the round meets again, and can wait for
+		if more && (writes || p.manners.urgent) {
+			if err := p.process(ctx, now, true, nil); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if err := p.process(ctx, now, true, in); err != nil {
+			return false, err
+		}
+		p.capture = more
+		waiting, busy := p.bridge.Waiting()
+		p.manners.captured(time.Now(), p.bridge.Held(), waiting, busy)
+		return !more, nil
+	}
+}
+
+func (p *Peer) process(ctx context.Context, now replica.Instant, capture bool, in []replica.Input) error {
+	err := p.tape.Process(ctx, p.store, p.core, now, capture, in, (*output)(p))
 	if ended := p.tape.Err(); ended != nil {
 		p.log.Warn(ended.Error(), "file", p.cfg.Record)
 		p.tape = nil
@@ -158,6 +185,11 @@ func (p *Peer) look(ctx context.Context) {
 	if p.bridge == nil || now.Before(p.lookAt) {
 		return
 	}
+	if p.capture && !p.manners.may(now) && now.Sub(p.looked) < restLooks {
+		p.lookAt = p.looked.Add(restLooks)
+		return
+	}
+	p.looked = now
 	changed, err := p.bridge.Poll(ctx)
 	if err != nil {
 		p.log.Warn("cannot look at the database", "reason", err)
@@ -183,9 +215,12 @@ func (p *Peer) sleep() time.Duration {
 	if p.hubs != nil {
 		d = min(d, time.Duration(p.hubs.Wake()-p.instant().Mono)*time.Millisecond)
 	}
+	if p.worked >= trimRows {
+		d = min(d, time.Until(p.trimAt))
+	}
 	if p.bridge != nil {
 		d = min(d, time.Until(p.lookAt))
-		if p.capture {
+		if p.capture && p.core.IsReady() {
 			d = min(d, time.Until(p.manners.rest))
 		}
 		if !p.liveDue.IsZero() {
@@ -193,6 +228,18 @@ func (p *Peer) sleep() time.Duration {
 		}
 	}
 	return max(d, 0)
+}
+
+// trim gives memory back that was needed for many rows, once there is nothing to do.
+func (p *Peer) trim(ctx context.Context) {
+	if !p.cfg.Alone || p.worked < trimRows || time.Now().Before(p.trimAt) {
+		return
+	}
+	p.worked = 0
+	if p.bridge != nil {
+		p.bridge.Trim(ctx)
+	}
+	debug.FreeOSMemory()
 }
 
 // fail throws the core away: what its last round left behind is unknown. It is loaded again after a pause.
@@ -246,7 +293,7 @@ func (p *Peer) becomeReady() {
 // leave takes in what was written last, and closes in order.
 func (p *Peer) leave(ctx context.Context) {
 	if p.core != nil {
-		if err := p.process(ctx, true, p.in); err != nil {
+		if err := p.process(ctx, p.instant(), true, p.in); err != nil {
 			p.log.Warn("what was written last is taken in at the next start", "reason", err)
 		} else if p.bridge != nil {
 			p.liveAt = time.Time{}
@@ -294,6 +341,13 @@ func (o *output) Show(b replica.Batch) {
 	p := (*Peer)(o)
 	if b.Origin != [16]byte{} {
 		p.need, p.forked = false, false
+	}
+	n := len(b.Rows)
+	if b.Put {
+		n += trimRows
+	}
+	if n > 0 && p.cfg.Alone {
+		p.worked, p.trimAt = p.worked+n, time.Now().Add(trimAfter)
 	}
 	for w := range p.watchers {
 		w.tell(b)

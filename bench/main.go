@@ -90,7 +90,7 @@ func check(err error) {
 
 // asPeer runs a peer until its standard input is closed.
 func asPeer(path string, args []string) {
-	c := rowmesh.Config{Path: path}
+	c := rowmesh.Config{Path: path, Alone: true}
 	for _, a := range args {
 		switch what, rest, _ := strings.Cut(a, "="); what {
 		case "listen":

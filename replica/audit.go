@@ -109,6 +109,7 @@ type pageRow struct {
 	tell   bool // to the other side
 	anew   bool // which is to write it anew
 	unseen bool // because its index has lost it
+	gone   bool // nothing was left of it here
 }
 
 // The reasons for which an audit does not begin, or ends early.

@@ -235,7 +235,7 @@ func (r *Replica) ownKeys(v View, a *audit) (keys []RowKey, visits map[RowKey]in
 func (r *Replica) compareRow(a *audit, p pageRow, own, theirs crdt.Row) {
 	joined := own.Merge(theirs.Within(r.coverage))
 	two := !own.Equal(theirs) && sameStamps(own, theirs)
-	p.Here = !joined.Equal(own)
+	p.Here, p.gone = !joined.Equal(own), own.IsZero()
 	p.anew = two || p.unseen
 	p.tell = p.anew || !joined.Equal(theirs)
 	if !p.Here && !p.Index && !p.tell {
@@ -309,7 +309,7 @@ func (a *audit) learnTold(b auditedBody) error {
 func (r *Replica) endPage() {
 	a := r.audit
 	for i := range a.page {
-		a.name(a.page[i].AuditRow)
+		a.name(&a.page[i])
 	}
 	a.page, a.told = nil, 0
 	if a.spans[0].after = a.upper; a.upper == a.spans[0].upper {
@@ -319,7 +319,8 @@ func (r *Replica) endPage() {
 }
 
 // name reports a row once, although the walk comes by it at each of its transactions.
-func (a *audit) name(row AuditRow) {
+func (a *audit) name(p *pageRow) {
+	row := p.AuditRow
 	if _, ok := a.named[row.RowKey]; ok || !row.differs() {
 		return
 	}
@@ -328,6 +329,9 @@ func (a *audit) name(row AuditRow) {
 		a.report.Rows = append(a.report.Rows, row)
 	}
 	t := a.table(row.Table)
+	if p.gone {
+		t.Rows++ // the walk cannot have counted it
+	}
 	if t.Differ++; a.Dry || row.Stuck {
 		t.Unmended++
 	}

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
 )
@@ -78,11 +79,7 @@ type Output interface {
 // store is not locked. After an error the replica must be thrown away and loaded again: what the error left
 // behind is unknown.
 func Process(ctx context.Context, s Store, r *Replica, now Instant, capture bool, in []Input, out Output) error {
-	write := capture || r.Dirty() || r.Due(now)
-	for _, i := range in {
-		write = write || r.content(i)
-	}
-	if !write {
+	if !capture && !r.Writes(now, in) {
 		if err := r.stepAll(nil, now, in); err != nil {
 			return err
 		}
@@ -97,6 +94,11 @@ func Process(ctx context.Context, s Store, r *Replica, now Instant, capture bool
 		return err
 	}
 	return r.serveAll(ctx, s, now, out)
+}
+
+// Writes reports whether Process would write the store for these inputs, were there nothing to capture.
+func (r *Replica) Writes(now Instant, in []Input) bool {
+	return r.Dirty() || r.Due(now) || slices.ContainsFunc(in, r.content)
 }
 
 // round is one visit to the store with everything that is to be written.

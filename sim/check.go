@@ -28,7 +28,15 @@ func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 		w.took(m, b, own)
 	}
 	if m.sql() != nil {
-		if m.lived = nil; !m.touched {
+		for _, s := range own { // the rest of lived waits, where a part was captured
+			for _, op := range s.ops {
+				delete(m.lived, replica.RowKey{Table: op.Table, Key: op.Key})
+			}
+		}
+		if !m.part {
+			m.lived = nil
+		}
+		if !m.touched {
 			m.remade = nil
 		}
 		w.checkShown(m)

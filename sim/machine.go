@@ -65,6 +65,7 @@ type machine struct {
 	// With SQL only.
 	unseen   bool     // a program wrote, and the replica has not looked yet
 	replaced bool     // another database was put in the place of the machine's own
+	part     bool     // the round under way takes in a part of what programs wrote
 	touched  bool     // a program wrote since the last capture
 	shape    shape    // of the tables at the last commit
 	added    []string // columns since the last capture
@@ -316,10 +317,22 @@ func (m *machine) process(in []replica.Input) {
 			m.w.violate("P17", "%s panics: %v", m.name(), r)
 		}
 	}()
+	for m.unseen && m.core.IsReady() && !m.core.Writes(m.instant(), nil) && m.readAhead(true) { // as a peer does in a flood of writes
+		m.w.mark("a part of the outbox captured")
+		m.part = true
+		m.round(true, nil)
+		if m.part = false; m.core == nil {
+			return
+		}
+	}
 	capture := m.unseen && m.core.IsReady()
+	m.unseen = m.unseen && !capture
+	m.round(capture, in)
+}
+
+func (m *machine) round(capture bool, in []replica.Input) {
 	fork := m.toldOfFork(in)
 	err := m.tape.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
-	m.unseen = m.unseen && !capture
 	m.w.trace("run", m, "")
 	var found *replica.ForkError
 	switch {
@@ -457,7 +470,9 @@ func (r *watchedRound) Capture() (replica.Drain, error) {
 	d, err := r.Round.Capture()
 	if err == nil && r.m.sql() != nil {
 		r.m.w.checkCapture(r.m, d)
-		r.m.writing, r.m.touched, r.m.added = d.Groups, false, nil
+		if r.m.writing = d.Groups; !r.m.part {
+			r.m.touched, r.m.added = false, nil
+		}
 	}
 	return d, err
 }

@@ -23,8 +23,9 @@ type SQL interface {
 	Found() (copied bool, after hlc.Timestamp)
 	// Track begins the capture of every table. The founder of a group does so once.
 	Track() error
-	// Prepare lets the store read ahead what programs wrote, as a peer does before it takes the lock.
-	Prepare() error
+	// Prepare lets the store read ahead what programs wrote, as a peer does before it takes the lock. With part the next round may
+	// take in a part, and more tells that it will: then it must change no row but by its capture.
+	Prepare(part bool) (more bool, err error)
 	// Exec runs statements in one transaction, as a program does. An error rolls all of them back.
 	Exec(...Statement) error
 	// Query reads, as a program does.
@@ -93,13 +94,23 @@ func (m *machine) writeSQL(groups [][]Op) {
 				add(&m.lived, replica.RowKey{Table: name, Key: k})
 			}
 		}
-	}
-	if m.core != nil && m.w.oracle.size()%2 == 0 { // others may write before the round comes
-		if err := m.sql().Prepare(); err != nil {
-			m.w.violate("harness", "%s: read ahead: %v", m.name(), err)
+		if m.w.oracle.size()%2 == 0 { // others may write before the round comes
+			m.readAhead(false)
 		}
 	}
 	m.noticeSoon()
+}
+
+// readAhead lets the replica's store read what programs wrote before the round comes in which it is captured.
+func (m *machine) readAhead(part bool) (more bool) {
+	if m.core == nil || m.sql() == nil {
+		return false
+	}
+	more, err := m.sql().Prepare(part)
+	if err != nil {
+		m.w.violate("harness", "%s: read ahead: %v", m.name(), err)
+	}
+	return more
 }
 
 // rowSet is a set of rows.
@@ -220,7 +231,9 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 		for k := range want {
 			delete(gone, replica.RowKey{Table: name, Key: k})
 		}
+		captured := map[crdt.Key]bool{}
 		for op := range opsOn(d, name) {
+			captured[op.Key] = true
 			k := replica.RowKey{Table: name, Key: op.Key}
 			delete(gone, k)
 			if op.Kind == crdt.OpReplace && !m.free && !m.remade[k] && len(t.Unique) == 0 {
@@ -232,6 +245,12 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 				}
 			}
 			applyOp(want, t, op)
+		}
+		if m.part { // of the rest nothing is known yet
+			other := func(k crdt.Key) bool { return !captured[k] }
+			maps.DeleteFunc(want, func(k crdt.Key, _ map[string]crdt.Value) bool { return other(k) })
+			maps.DeleteFunc(t.Rows, func(k crdt.Key, _ map[string]crdt.Value) bool { return other(k) })
+			gone = nil
 		}
 		for k := range gone {
 			if _, here := t.Rows[k.Key]; k.Table == name && !here {

@@ -26,6 +26,8 @@ type Options struct {
 	ClockExpr string       // SQL for wall milliseconds in triggers; "": the machine's clock
 	Now       func() int64 // wall milliseconds since 1970, for leases; nil: the machine's clock
 	Logger    *slog.Logger // nil: silent
+
+	CaptureRows int // entries of the outbox that a round takes in where Prepare allows a part; 0: as many as it takes in 25 ms
 }
 
 // Bridge is the store of one replica inside an SQLite database, with capture from and projection into the
@@ -60,6 +62,9 @@ type Bridge struct {
 	ready         bool          // the replica holds its first copy, or has founded its group
 	copying       bool          // there are rows of a first copy that is not whole
 	ahead         *prepared     // for the next round
+	ends          []int64       // entries of the outbox with which transactions of programs ended, in order
+	captureRows   int           // entries that a capture of a part takes in
+	busy          bool          // programs wrote between the last Prepare and its round
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it
 	setBack       bool          // the file was found in another state than this run had left it in
@@ -304,6 +309,9 @@ func (b *Bridge) pragma(ctx context.Context, name string) (v int64, err error) {
 	return v, err
 }
 
+// Trim gives back the memory in which SQLite keeps pages.
+func (b *Bridge) Trim(ctx context.Context) { _, _ = b.conn.ExecContext(ctx, "PRAGMA shrink_memory") }
+
 // Poll reports whether somebody else may have written the database since the last round. It reads two
 // numbers and takes no lock.
 func (b *Bridge) Poll(ctx context.Context) (bool, error) {
@@ -313,6 +321,9 @@ func (b *Bridge) Poll(ctx context.Context) (bool, error) {
 	}
 	moved := v != b.dataVersion
 	b.dataVersion = v
+	if moved {
+		b.noteLast(ctx)
+	}
 	return moved || b.driftDue, nil
 }
 

@@ -2,7 +2,9 @@ package sqlbridge
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
@@ -10,6 +12,7 @@ import (
 
 // hint is one entry of the outbox.
 type hint struct {
+	seq   int64
 	table *table
 	key   crdt.Key
 	op    string
@@ -76,25 +79,31 @@ func (d *drainer) run() error {
 	return nil
 }
 
+// keyNames lists the key columns of the outbox, each after a comma.
+func keyNames(n int) string {
+	var s strings.Builder
+	for i := range n {
+		fmt.Fprintf(&s, ", k%d", i+1)
+	}
+	return s.String()
+}
+
 // readOutbox reads the entries after one, and notes the last one.
 func (v *view) readOutbox(after int64, last *int64) ([]hint, error) {
 	width := 1
 	for _, t := range v.b.catalog {
 		width = max(width, len(t.key))
 	}
-	cols := make([]string, width)
-	for i := range cols {
-		cols[i] = fmt.Sprintf("k%d", i+1)
-	}
-	rows, err := v.b.query(v.ctx, `SELECT seq, tbl, op, ms, `+quoteAll(cols, "")+` FROM _rowmesh_outbox WHERE seq > ? ORDER BY seq`, after)
+	rows, err := v.b.query(v.ctx, `SELECT seq, tbl, op, ms`+keyNames(width)+` FROM _rowmesh_outbox WHERE seq > ? ORDER BY seq`, after)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	keys := make([]any, width)
-	var tbl, ms int64
+	var tbl int64
+	var at any
 	var op string
-	dest := []any{last, &tbl, &op, &ms}
+	dest := []any{last, &tbl, &op, &at}
 	for i := range keys {
 		dest = append(dest, &keys[i])
 	}
@@ -113,9 +122,21 @@ func (v *view) readOutbox(after int64, last *int64) ([]hint, error) {
 			v.b.keptLocal[t.name]++ // a row with a NULL in its key stays local
 			continue
 		}
-		out = append(out, hint{t, key, op, ms})
+		out = append(out, hint{*last, t, key, op, wallMillis(at)})
 	}
 	return out, rows.Err()
+}
+
+// wallMillis reads the time of an entry: milliseconds since 1970, or a Julian day as defaultClock gives it.
+func wallMillis(at any) int64 {
+	switch at := at.(type) {
+	case int64:
+		return at
+	case float64:
+		const epoch, day = 2440587.5, 86_400_000
+		return int64(math.Round((at - epoch) * day))
+	}
+	return 0 // now
 }
 
 // keyOf makes the key of a row from its scanned key columns.
@@ -153,7 +174,7 @@ func (d *drainer) group(run []hint) (replica.Group, error) {
 	var order []*table
 	for _, h := range run {
 		k := h.row()
-		if d.done[k] {
+		if d.done[k] || d.r.ahead.later(k) {
 			continue
 		}
 		d.done[k] = true
@@ -215,6 +236,11 @@ func (d *drainer) drift() (ops []crdt.Op, err error) {
 func (r *round) forgetCaptured() error {
 	if r.captured > 0 {
 		if err := r.b.exec(r.ctx, `DELETE FROM _rowmesh_outbox WHERE seq <= ?`, r.captured); err != nil {
+			return err
+		}
+	}
+	if r.part {
+		if err := r.leaveRest(); err != nil {
 			return err
 		}
 	}

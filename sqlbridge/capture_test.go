@@ -192,8 +192,8 @@ func TestEditsKeepTheirTime(t *testing.T) {
 	a.stop()
 	a.exec(`UPDATE t SET v = 1 WHERE id = 'x'`)
 	a.exec(`UPDATE t SET v = 1 WHERE id = 'y'`)
-	a.exec(`UPDATE _rowmesh_outbox SET ms = ms - 3600000 WHERE seq = (SELECT min(seq) FROM _rowmesh_outbox)`) // an hour ago
-	b.exec(`UPDATE t SET v = 2 WHERE id = 'x'`)                                                               // now, and later than a's
+	a.exec(`UPDATE _rowmesh_outbox SET ms = ms - 1.0/24 WHERE seq = (SELECT min(seq) FROM _rowmesh_outbox)`) // an hour ago
+	b.exec(`UPDATE t SET v = 2 WHERE id = 'x'`)                                                              // now, and later than a's
 	b.round()
 	a.start(false)
 	sync(t, a, b)

@@ -47,9 +47,8 @@ type table struct {
 	rowid        string   // a name for the rowid that no column hides, "" where there is none or it is the key
 	userTriggers []string // triggers of the user on it
 
-	known []string // columns as the last projection knew them; nil: all
-
-	upserts map[string]string // statements that show a row, by the columns that they leave out
+	statements map[string]string // made for it, by what they do
+	known      []string          // columns as the last projection knew them; nil: all
 }
 
 // fresh reports whether the last projection did not know a column. It shows its default: what others wrote to it is stored, and

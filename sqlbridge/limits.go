@@ -15,6 +15,11 @@ const (
 	// rows, which take 25 MB. The rows of a larger one are found by scanning its tables, which costs little more where
 	// it wrote most of them.
 	listBytes = 600_000
+	// captureHold is for how long a capture of a part of the outbox should hold the write lock. How many entries it takes in
+	// follows from the last one that took in at least paceRows; the first takes in firstRows.
+	captureHold = 25 * time.Millisecond
+	paceRows    = 200
+	firstRows   = 1000
 	// readPage is how many rows are decoded before they are handed on.
 	readPage = 512
 	// groupGap is the pause between two captured edits after which a new group with its own stamp begins:

@@ -1,6 +1,7 @@
 package sqlbridge
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -8,14 +9,16 @@ import (
 	"github.com/rowmesh/rowmesh/replica"
 )
 
-// prepared is what was read ahead of a round, while programs could go on writing: the outbox, the rows that it names, and what is
-// stored of them. It holds for the next round, because every write of a program to a tracked row leaves an entry behind
-// those that were read, the stored rows change in rounds alone, and a change of the schema drops it.
+// prepared is what was read ahead of rounds, while programs could go on writing: the outbox, the rows that the next capture takes
+// in, and what is stored of them. It holds because every write of a program to a tracked row leaves an entry behind those that
+// were read, the stored rows change in rounds alone, and a change of the schema drops it.
 type prepared struct {
 	schemaVersion int64
 	commits       int64
-	upTo          int64 // the last entry
-	hints         []hint
+	hints         []hint // the outbox, as far as it was read
+	upTo          int64  // the last entry read
+	cut           int64  // the last entry that the next capture takes in: upTo, or the end of a transaction before
+	named         map[replica.RowKey]int64
 	rows          map[replica.RowKey]tableRow // as the tables held them; nil: not there
 	n             map[replica.RowKey]int64
 	memo          map[replica.RowKey]crdt.Row
@@ -23,80 +26,181 @@ type prepared struct {
 
 // Prepare reads what programs wrote, without the write lock, so that the next round has less to do while it holds it. What they
 // write meanwhile is read by the round. After an error nothing is prepared, and the round reads all.
-func (b *Bridge) Prepare(ctx context.Context) error {
+//
+// With part the next round may take in a part of what was written, whole transactions of programs, so that it does not hold the
+// lock for long. Prepare then reports that there is more, and that round must change no row but by its capture: it would show
+// rows over edits that nobody has taken in yet.
+func (b *Bridge) Prepare(ctx context.Context, part bool) (more bool, err error) {
+	p := b.ahead
 	b.ahead = nil
-	return b.Read(ctx, func(rv replica.View) error {
+	err = b.Read(ctx, func(rv replica.View) error {
 		v := rv.(*view)
 		version, err := b.pragma(ctx, "schema_version")
 		if err != nil || version != b.schemaVersion {
 			return err
 		}
-		p := &prepared{schemaVersion: version, commits: b.commits, rows: map[replica.RowKey]tableRow{}, n: v.n, memo: map[replica.RowKey]crdt.Row{}}
-		v.memo = p.memo
-		if p.hints, err = v.readOutbox(0, &p.upTo); err != nil || len(p.hints) == 0 {
+		if p == nil || p.schemaVersion != version || p.commits != b.commits {
+			p = &prepared{schemaVersion: version, named: map[replica.RowKey]int64{}}
+			p.next(b)
+		}
+		if err := p.readOutbox(v); err != nil || len(p.hints) == 0 {
 			return err
 		}
-		byTable := map[*table][]crdt.Key{}
-		for _, h := range p.hints[:min(len(p.hints), memoRows)] {
-			if k := h.row(); !p.has(k) {
-				p.rows[k] = nil
-				byTable[h.table] = append(byTable[h.table], h.key)
-			}
-		}
-		for t, keys := range byTable {
-			if err := p.read(v, t, keys); err != nil {
+		b.noteEnd(p.upTo)
+		p.cut = p.upTo
+		if part && len(p.hints) > b.captureRows {
+			if err := p.chooseCut(v); err != nil {
 				return err
 			}
+		}
+		v.n, v.memo = p.n, p.memo
+		if err := p.readRows(v); err != nil {
+			return err
 		}
 		b.ahead = p
 		return nil
 	})
+	return b.ahead != nil && b.ahead.cut < b.ahead.upTo, err
 }
 
-func (p *prepared) read(v *view, t *table, keys []crdt.Key) error {
-	for part := range slices.Chunk(keys, readKeys) {
-		rows, err := v.current(t, part)
-		if err != nil {
-			return err
+// next makes ready for the round after the one that has just been committed.
+func (p *prepared) next(b *Bridge) {
+	p.commits, p.cut = b.commits, p.upTo
+	p.rows, p.n, p.memo = map[replica.RowKey]tableRow{}, map[replica.RowKey]int64{}, map[replica.RowKey]crdt.Row{}
+}
+
+// readOutbox reads the entries that are new.
+func (p *prepared) readOutbox(v *view) error {
+	since, err := v.readOutbox(p.upTo, &p.upTo)
+	for _, h := range since {
+		k := h.row()
+		p.named[k] = h.seq
+		delete(p.rows, k) // written again
+	}
+	p.hints = append(p.hints, since...)
+	return err
+}
+
+// chooseCut finds the end of a transaction so that the next capture is of the right size. Everything is taken in at once where
+// showing rows depends on other rows.
+func (p *prepared) chooseCut(v *view) error {
+	b := v.b
+	if parked, err := v.anyParked(); err != nil || parked || b.driftDue || len(b.reshow) > 0 {
+		return err
+	}
+	cut := p.upTo
+	for i, end := range b.ends {
+		if i > 0 && end > p.hints[b.captureRows-1].seq {
+			break
 		}
-		stored := make([]replica.RowKey, len(part))
-		for i, k := range part {
-			stored[i] = replica.RowKey{Table: t.name, Key: k}
-			p.rows[stored[i]] = rows[k]
+		cut = end
+	}
+	for _, h := range p.hints {
+		if h.seq > cut {
+			p.cut = cut
+			return nil
 		}
-		if _, err := v.Rows(stored); err != nil { // into the memo
-			return err
+		if len(h.table.unique) > 0 {
+			return nil
 		}
 	}
 	return nil
 }
 
-func (p *prepared) has(k replica.RowKey) bool {
-	_, ok := p.rows[k]
-	return ok
+// taken are the entries that the next capture takes in.
+func (p *prepared) taken() []hint {
+	n, _ := slices.BinarySearchFunc(p.hints, p.cut+1, func(h hint, seq int64) int { return cmp.Compare(h.seq, seq) })
+	return p.hints[:n]
+}
+
+// later reports whether an entry names the row that the next capture leaves.
+func (p *prepared) later(k replica.RowKey) bool { return p != nil && p.named[k] > p.cut }
+
+func (p *prepared) readRows(v *view) error {
+	byTable := map[*table][]crdt.Key{}
+	taken := p.taken()
+	for _, h := range taken[:min(len(taken), memoRows)] {
+		k := h.row()
+		if _, ok := p.rows[k]; !ok && !p.later(k) {
+			p.rows[k] = nil
+			byTable[h.table] = append(byTable[h.table], h.key)
+		}
+	}
+	for t, keys := range byTable {
+		for part := range slices.Chunk(keys, readKeys) {
+			if err := p.readPart(v, t, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *prepared) readPart(v *view, t *table, keys []crdt.Key) error {
+	rows, err := v.current(t, keys)
+	if err != nil {
+		return err
+	}
+	stored := make([]replica.RowKey, len(keys))
+	for i, k := range keys {
+		stored[i] = replica.RowKey{Table: t.name, Key: k}
+		p.rows[stored[i]] = rows[k]
+	}
+	_, err = v.Rows(stored) // into the memo
+	return err
+}
+
+// noteEnd notes an entry that was the last of the outbox at some moment: with it a transaction of a program ended.
+func (b *Bridge) noteEnd(seq int64) {
+	if n := len(b.ends); seq > 0 && (n == 0 || b.ends[n-1] < seq) {
+		b.ends = append(b.ends, seq)
+	}
+}
+
+// noteLast notes the entry that is the last of the outbox now. Where it cannot be read, a part may only be larger.
+func (b *Bridge) noteLast(ctx context.Context) {
+	s, err := b.stmt(ctx, `SELECT coalesce(max(seq), 0) FROM _rowmesh_outbox`)
+	var last int64
+	if err == nil && s.QueryRowContext(ctx).Scan(&last) == nil {
+		b.noteEnd(last)
+	}
+}
+
+// Waiting returns how many entries of the outbox the last round left for later, and whether programs wrote while it was
+// prepared.
+func (b *Bridge) Waiting() (entries int, busy bool) {
+	if b.ahead == nil {
+		return 0, b.busy
+	}
+	return len(b.ahead.hints), b.busy
 }
 
 // takeAhead gives the round what was prepared for it, where it still holds.
 func (r *round) takeAhead() {
 	p := r.b.ahead
-	r.b.ahead = nil
 	if p == nil || p.schemaVersion != r.b.schemaVersion || p.commits != r.b.commits {
+		r.b.ahead = nil
 		return
 	}
 	r.ahead, r.n, r.memo = p, p.n, p.memo
 }
 
-// hints returns the entries of the outbox in order, and notes the last one.
+// hints returns the entries that this capture takes in, and notes the last one.
 func (r *round) hints() ([]hint, error) {
-	if r.ahead == nil {
+	p := r.ahead
+	if r.b.busy = false; p == nil {
 		return r.readOutbox(0, &r.captured)
 	}
-	r.captured = r.ahead.upTo
-	since, err := r.readOutbox(r.ahead.upTo, &r.captured)
-	for _, h := range since {
-		delete(r.ahead.rows, h.row()) // written again since
+	whole, read := p.cut == p.upTo, len(p.hints)
+	err := p.readOutbox(&r.view)
+	if whole {
+		p.cut = p.upTo
 	}
-	return slices.Concat(r.ahead.hints, since), err
+	r.b.noteEnd(p.upTo)
+	taken := p.taken()
+	r.taken = len(taken)
+	r.captured, r.part, r.b.busy = p.cut, !whole, len(p.hints) > read
+	return taken, err
 }
 
 // present reads rows of a table by key, those that were prepared from memory.
@@ -122,4 +226,35 @@ func (r *round) present(t *table, keys []crdt.Key) (map[crdt.Key]tableRow, error
 		out[k] = row
 	}
 	return out, err
+}
+
+// leaveRest makes ready for the next capture what this one leaves. Of a row that it leaves, because a later entry names it, the
+// outbox goes on saying that it may have lived and died in between.
+func (r *round) leaveRest() error {
+	p := r.ahead
+	taken := p.taken()
+	keep := map[replica.RowKey]bool{}
+	var kept []hint
+	for _, h := range slices.Backward(taken) {
+		k := h.row()
+		switch {
+		case !p.later(k):
+			delete(p.named, k)
+		case h.reborn() && !keep[k]:
+			keep[k] = true
+			kept = append(kept, h)
+		}
+	}
+	slices.Reverse(kept)
+	for _, h := range kept {
+		parts := keyArgs(h.key)
+		query := `INSERT INTO _rowmesh_outbox(seq, tbl, op, ms` + keyNames(len(parts)) + `) VALUES(` + marks(4+len(parts)) + `)`
+		if err := r.b.exec(r.ctx, query, append([]any{h.seq, h.table.tbl, h.op, h.ms}, parts...)...); err != nil {
+			return err
+		}
+	}
+	p.hints = append(kept, p.hints[len(taken):]...)
+	n, _ := slices.BinarySearch(r.b.ends, p.cut+1)
+	r.b.ends = r.b.ends[n:]
+	return nil
 }

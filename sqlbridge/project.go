@@ -1,6 +1,7 @@
 package sqlbridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -175,8 +176,9 @@ type projector struct {
 }
 
 type shownRow struct {
-	key crdt.Key
-	row crdt.Row
+	key  crdt.Key
+	row  crdt.Row
+	here bool // the table should show the row already, with other values
 }
 
 type parkedRow struct {
@@ -194,7 +196,7 @@ func (p *projector) placePlain(changes []replica.RowChange) {
 		switch {
 		case c.Local: // the table shows it
 		case c.New.Alive():
-			p.show = append(p.show, shownRow{c.Key, c.New})
+			p.show = append(p.show, shownRow{c.Key, c.New, c.Old.Alive() && !p.parked[c.Key]})
 		default:
 			p.hide = append(p.hide, c.Key)
 		}
@@ -229,15 +231,16 @@ func (p *projector) place(a *arbiter) error {
 		switch {
 		case !by.IsZero():
 			p.hide = append(p.hide, k)
-			p.park = append(p.park, parkedRow{shownRow{k, row}, "unique", index, by})
+			p.park = append(p.park, parkedRow{shownRow{k, row, false}, "unique", index, by})
 		case p.parked[k]:
 			p.unpark = append(p.unpark, k)
-			p.show = append(p.show, shownRow{k, row})
+			p.show = append(p.show, shownRow{k, row, false})
 		case inBatch && !change.Local:
-			if change.Anew || !slices.Equal(p.t.claimsOf(k, change.Old), p.t.claimsOf(k, row)) {
+			cleared := change.Anew || !slices.Equal(p.t.claimsOf(k, change.Old), p.t.claimsOf(k, row))
+			if cleared {
 				p.clear = append(p.clear, k)
 			}
-			p.show = append(p.show, shownRow{k, row})
+			p.show = append(p.show, shownRow{k, row, change.Old.Alive() && !cleared})
 		}
 	}
 	return nil
@@ -276,8 +279,7 @@ func (p *projector) showRow(x shownRow) error {
 	if err := p.r.caller.Err(); err != nil {
 		return err
 	}
-	query, args := p.t.upsert(x.key, x.row)
-	err := p.r.b.exec(p.ctx, query, args...)
+	err := p.write(x)
 	if err == nil || isStoreError(err) {
 		return err
 	}
@@ -292,12 +294,35 @@ func (p *projector) showRow(x shownRow) error {
 	return nil
 }
 
-// upsert returns the statement that shows a row. A column without a register shows its DEFAULT; where only
-// SQLite knows that value the column is left to it.
-func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
-	args := append(make([]any, 0, len(t.key)+len(t.cols)), keyArgs(k)...)
-	var left []string // columns that the statement leaves out: mostly none
-	for _, c := range t.cols {
+// write updates a row that the table shows, which costs half of an upsert, and upserts others.
+func (p *projector) write(x shownRow) error {
+	shape, values := p.t.values(x.row)
+	keys := keyArgs(x.key)
+	if x.here && len(values) > 0 {
+		s, err := p.r.b.stmt(p.ctx, p.t.update(shape))
+		if err != nil {
+			return err
+		}
+		res, err := s.ExecContext(p.ctx, append(values, keys...)...)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+	}
+	return p.r.b.exec(p.ctx, p.t.upsert(shape), append(keys, values...)...)
+}
+
+// shape says which columns a statement writes: '1' for each of t.cols that it does. It is empty for all of them.
+type shape string
+
+// values returns what a table shows of a row. A column without a register shows its DEFAULT; where only SQLite knows that value
+// the column is left to it.
+func (t *table) values(row crdt.Row) (shape, []any) {
+	args := make([]any, 0, len(t.key)+len(t.cols))
+	var left []byte
+	for i, c := range t.cols {
 		cell, ok := row.Cell(c.name)
 		switch {
 		case ok:
@@ -305,45 +330,71 @@ func (t *table) upsert(k crdt.Key, row crdt.Row) (string, []any) {
 		case c.constant:
 			args = append(args, bind(c.dflt))
 		default:
-			left = append(left, c.name)
+			if left == nil {
+				left = bytes.Repeat([]byte{'1'}, len(t.cols))
+			}
+			left[i] = '0'
 		}
 	}
-	which := strings.Join(left, "\x00")
-	query, ok := t.upserts[which]
-	if !ok {
-		query = t.upsertWithout(left)
-		if t.upserts == nil {
-			t.upserts = map[string]string{}
-		}
-		t.upserts[which] = query
-	}
-	return query, args
+	return shape(left), args
 }
 
-func (t *table) upsertWithout(left []string) string {
-	names := slices.Clone(t.key)
-	for _, c := range t.cols {
-		if !slices.Contains(left, c.name) {
+// written lists the columns of a shape.
+func (t *table) written(s shape) (names []string) {
+	for i, c := range t.cols {
+		if s == "" || s[i] == '1' {
 			names = append(names, c.name)
 		}
 	}
-	var sets []string
-	for _, n := range names[len(t.key):] {
-		sets = append(sets, quote(n)+" = excluded."+quote(n))
+	return names
+}
+
+// statement makes a statement for a shape once.
+func (t *table) statement(verb string, s shape, text func(names []string) string) string {
+	id := verb + string(s)
+	q, ok := t.statements[id]
+	if !ok {
+		if q = text(t.written(s)); t.statements == nil {
+			t.statements = map[string]string{}
+		}
+		t.statements[id] = q
 	}
-	action := "NOTHING"
-	if len(sets) > 0 {
-		action = "UPDATE SET " + strings.Join(sets, ", ")
-	}
-	return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(names, ""), marks(len(names)),
-		quoteAll(t.key, ""), action)
+	return q
+}
+
+// update returns the statement that shows a row which the table has: values first, then the key.
+func (t *table) update(s shape) string {
+	return t.statement("update", s, func(names []string) string {
+		sets := make([]string, len(names))
+		for i, n := range names {
+			sets[i] = quote(n) + " = ?"
+		}
+		return fmt.Sprintf("UPDATE %s SET %s WHERE %s", quote(t.name), strings.Join(sets, ", "), t.keyIs())
+	})
+}
+
+// upsert returns the statement that shows any row: its key first, then the values.
+func (t *table) upsert(s shape) string {
+	return t.statement("upsert", s, func(names []string) string {
+		var sets []string
+		for _, n := range names {
+			sets = append(sets, quote(n)+" = excluded."+quote(n))
+		}
+		action := "NOTHING"
+		if len(sets) > 0 {
+			action = "UPDATE SET " + strings.Join(sets, ", ")
+		}
+		all := slices.Concat(t.key, names)
+		return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(all, ""), marks(len(all)),
+			quoteAll(t.key, ""), action)
+	})
 }
 
 // anyParked reports whether rows wait, of which a local edit may have shown one.
-func (r *round) anyParked() (parked bool, err error) {
-	s, err := r.b.stmt(r.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`)
+func (v *view) anyParked() (parked bool, err error) {
+	s, err := v.b.stmt(v.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`)
 	if err == nil {
-		err = s.QueryRowContext(r.ctx).Scan(&parked)
+		err = s.QueryRowContext(v.ctx).Scan(&parked)
 	}
 	return parked, err
 }

@@ -2,7 +2,9 @@ package sqlbridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -14,7 +16,9 @@ type round struct {
 	view
 	over     bool
 	captured int64     // the last outbox entry that Capture took in
+	taken    int       // how many entries that were
 	ahead    *prepared // nil: nothing was read ahead
+	part     bool      // Capture took in a part of what was written: nothing else may change rows
 	drifted  []*stored // tables whose drift scan Capture made
 }
 
@@ -53,7 +57,7 @@ func (r *round) begun() error {
 		r.takeAhead()
 		return nil
 	}
-	r.b.ahead = nil
+	r.b.ahead, r.b.ends = nil, nil
 	return r.b.schemaMoved(r.ctx)
 }
 
@@ -87,17 +91,36 @@ func (r *round) Commit(batch replica.Batch) error {
 		_ = r.b.reload(context.Background())
 		return explain(r.b.opt.Path, err)
 	}
-	r.b.held = time.Since(r.b.lockedAt)
 	r.b.commits++
 	if batch.Ready {
 		r.b.ready, r.b.copying = true, false
 	}
+	r.committed()
 	r.b.driftDue = false
 	r.b.origins.fresh = nil
 	return nil
 }
 
+// committed notes what the round leaves for the next one, and how many rows the next capture may take in.
+func (r *round) committed() {
+	b := r.b
+	b.held = time.Since(b.lockedAt)
+	if r.taken >= paceRows && b.opt.CaptureRows == 0 {
+		b.captureRows = min(max(int(captureHold*time.Duration(r.taken)/max(b.held, 1)), paceRows), memoRows)
+	}
+	if r.part {
+		r.ahead.next(b)
+	} else {
+		b.ahead, b.ends = nil, nil
+	}
+}
+
+var errPart = errors.New("sqlbridge: rows of others came into a round that took in a part of the outbox")
+
 func (r *round) store(batch replica.Batch) error {
+	if r.part && slices.ContainsFunc(batch.Rows, func(c replica.RowChange) bool { return !c.Local }) {
+		return errPart
+	}
 	if err := r.storeState(batch); err != nil {
 		return err
 	}
@@ -131,6 +154,10 @@ func (r *round) show(batch replica.Batch) error {
 
 // Put stores rows ahead of the commit, and shows them unless they are of a first copy.
 func (r *round) Put(rows []replica.RowChange) error {
+	if r.part && slices.ContainsFunc(rows, func(c replica.RowChange) bool { return !c.Local }) {
+		r.Abort()
+		return errPart
+	}
 	if err := r.put(rows); err != nil {
 		r.Abort()
 		return explain(r.b.opt.Path, err)
@@ -250,21 +277,55 @@ func (r *round) storeRows(changes []replica.RowChange) error {
 	return nil
 }
 
-// findNumbers reads the numbers of stored rows that the round has not come by, because the replica had them
-// in its cache.
+// findNumbers reads the numbers of stored rows that the round has not come by, because the replica had them in its cache. The
+// index has them: the rows are not read.
 func (r *round) findNumbers(changes []replica.RowChange) error {
-	var missing []replica.RowKey
+	missing := map[*stored][]crdt.Key{}
 	for _, c := range changes {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		if _, ok := r.n[k]; !ok && (c.Anew || !c.Old.IsZero()) {
-			missing = append(missing, k)
+			if s := r.b.tables[k.Table]; s != nil {
+				missing[s] = append(missing[s], c.Key)
+			}
 		}
 	}
-	if len(missing) == 0 {
-		return nil
+	for s, keys := range missing {
+		for part := range slices.Chunk(keys, readKeys) {
+			if err := r.numbersOf(s, part); err != nil {
+				return fmt.Errorf("sqlbridge: read the numbers of rows of %s: %w", s.name, err)
+			}
+		}
 	}
-	_, err := r.Tolerant().Rows(missing)
-	return err
+	return nil
+}
+
+func (r *round) numbersOf(s *stored, keys []crdt.Key) error {
+	args := make([]any, 1, readKeys+1)
+	args[0] = s.tbl
+	for _, k := range keys {
+		args = append(args, keyColumn(k))
+	}
+	for len(args) <= readKeys {
+		args = append(args, args[1])
+	}
+	rows, err := r.b.query(r.ctx, `SELECT n, k FROM _rowmesh_rows WHERE tbl = ? AND k IN (`+marks(readKeys)+`)`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var n int64
+	var column any
+	for rows.Next() {
+		if err := rows.Scan(&n, &column); err != nil {
+			return err
+		}
+		key, err := parseKeyColumn(column, s.parts)
+		if err != nil {
+			return err
+		}
+		r.n[replica.RowKey{Table: s.name, Key: key}] = n
+	}
+	return rows.Err()
 }
 
 func (r *round) storeRow(s *stored, c replica.RowChange) (n int64, err error) {

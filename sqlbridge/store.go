@@ -38,6 +38,7 @@ type stored struct {
 
 // reload reads what we remember of tables and origins.
 func (b *Bridge) reload(ctx context.Context) error {
+	b.ahead, b.ends, b.captureRows = nil, nil, cmp.Or(b.opt.CaptureRows, firstRows)
 	b.origins = originTable{number: map[crdt.Origin]uint64{}, id: map[uint64]crdt.Origin{}}
 	clear(b.tables)
 	clear(b.byTbl)

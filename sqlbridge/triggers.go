@@ -16,37 +16,38 @@ const (
 	hintLook   = "l" // about to collide in a UNIQUE index, and gone if the statement says REPLACE
 )
 
-// defaultClock gives the wall clock in milliseconds in every SQLite since 3.24.
-const defaultClock = `CAST((julianday('now')-2440587.5)*86400000+0.5 AS INTEGER)`
+// defaultClock gives the wall clock in every SQLite since 3.24, as the day that wallMillis reads: a program pays for no arithmetic.
+const defaultClock = `julianday('now')`
 
 // triggers returns the statements that make the capture triggers of a table. They name key and UNIQUE
 // columns only: a trigger that names a column keeps the user from dropping it. They read a flag, so that
-// projected rows are not captured again, and write one line without any constraint, so that they never
-// fail the user's statement.
+// projected rows are not captured again, but where none ever moves a key or chooses a rowid, and write one line without any
+// constraint, so that they never fail the user's statement.
 func (t *table) triggers(clock string) []string {
 	const on = ` WHEN (SELECT on_ FROM _rowmesh_suppress) = 0`
-	var cols strings.Builder
-	for i := range t.key {
-		fmt.Fprintf(&cols, ", k%d", i+1)
-	}
-	log := func(op, keys, from string) string {
-		return fmt.Sprintf("INSERT INTO _rowmesh_outbox(tbl, op, ms%s) SELECT %d, %s, %s, %s%s;", cols.String(), t.tbl, op, clock, keys, from)
-	}
-	lit := func(op string) string { return "'" + op + "'" }
+	into := "INSERT INTO _rowmesh_outbox(tbl, op, ms" + keyNames(len(t.key)) + ") "
+	entry := func(op, keys string) string { return fmt.Sprintf("%d, '%s', %s, %s", t.tbl, op, clock, keys) }
+	log := func(op, keys string) string { return into + "VALUES(" + entry(op, keys) + ");" } // cheaper than a SELECT
 	newKey, oldKey := quoteAll(t.key, "NEW."), quoteAll(t.key, "OLD.")
-	moved := t.keyMoved()
 	name := func(suffix string) string { return quote(fmt.Sprintf("%s%d_%s", reserved, t.tbl, suffix)) }
 	tbl := quote(t.name)
+	look := func(where string) string {
+		return into + "SELECT " + entry(hintLook, quoteAll(t.key, "")) + " FROM " + tbl + " WHERE " + where + ";"
+	}
+	ofKey := " OF " + quoteAll(t.key, "")
+	if t.rowidKey { // UPDATE t SET rowid = ... does not name it
+		ofKey = ""
+	}
 	out := []string{
-		"CREATE TRIGGER " + name("ai") + " AFTER INSERT ON " + tbl + on + " BEGIN " + log(lit(hintInsert), newKey, "") + " END",
-		"CREATE TRIGGER " + name("ad") + " AFTER DELETE ON " + tbl + on + " BEGIN " + log(lit(hintDelete), oldKey, "") + " END",
-		"CREATE TRIGGER " + name("au") + " AFTER UPDATE ON " + tbl + on + " BEGIN " +
-			log(fmt.Sprintf("CASE WHEN %s THEN '%s' ELSE '%s' END", moved, hintMove, hintUpdate), newKey, "") + " " +
-			log(lit(hintMove), oldKey, " WHERE "+moved) + " END",
+		"CREATE TRIGGER " + name("ai") + " AFTER INSERT ON " + tbl + on + " BEGIN " + log(hintInsert, newKey) + " END",
+		"CREATE TRIGGER " + name("ad") + " AFTER DELETE ON " + tbl + on + " BEGIN " + log(hintDelete, oldKey) + " END",
+		"CREATE TRIGGER " + name("au") + " AFTER UPDATE ON " + tbl + on + " BEGIN " + log(hintUpdate, newKey) + " END",
+		"CREATE TRIGGER " + name("am") + " AFTER UPDATE" + ofKey + " ON " + tbl + " WHEN " + t.keyMoved() +
+			" BEGIN " + log(hintMove, newKey) + " " + log(hintMove, oldKey) + " END",
 	}
 	if t.rowid != "" { // -1 stands for one that SQLite will choose: nearly every insert, and a look for each would cost a third of it
-		out = append(out, fmt.Sprintf("CREATE TRIGGER %s BEFORE INSERT ON %s WHEN NEW.%s <> -1 AND (SELECT on_ FROM _rowmesh_suppress) = 0 BEGIN %s END",
-			name("br"), tbl, t.rowid, log(lit(hintLook), quoteAll(t.key, ""), " FROM "+tbl+" WHERE "+t.rowid+" = NEW."+t.rowid)))
+		out = append(out, fmt.Sprintf("CREATE TRIGGER %s BEFORE INSERT ON %s WHEN NEW.%s <> -1 BEGIN %s END",
+			name("br"), tbl, t.rowid, look(t.rowid+" = NEW."+t.rowid)))
 	}
 	looks := t.looks()
 	if len(looks) == 0 {
@@ -54,10 +55,9 @@ func (t *table) triggers(clock string) []string {
 	}
 	var insert []string
 	for i, where := range looks {
-		look := log(lit(hintLook), quoteAll(t.key, ""), " FROM "+tbl+" WHERE "+where)
-		insert = append(insert, look)
+		insert = append(insert, look(where))
 		out = append(out, fmt.Sprintf("CREATE TRIGGER %s BEFORE UPDATE OF %s ON %s%s BEGIN %s END",
-			name(fmt.Sprintf("bu%d", i)), quoteAll(t.unique[i].columns, ""), tbl, on, look))
+			name(fmt.Sprintf("bu%d", i)), quoteAll(t.unique[i].columns, ""), tbl, on, look(where)))
 	}
 	return append(out, "CREATE TRIGGER "+name("bi")+" BEFORE INSERT ON "+tbl+on+" BEGIN "+strings.Join(insert, " ")+" END")
 }

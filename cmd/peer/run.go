@@ -122,6 +122,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cfg.Alone = true
 			return runPeer(c.Context(), c.OutOrStdout(), cfg, uri)
 		},
 	}

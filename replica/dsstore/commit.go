@@ -39,12 +39,15 @@ func (r *round) Put(rows []replica.RowChange) error {
 // Rows reads rows by key, as the round has put them.
 func (r *round) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	out, err := r.view.Rows(keys)
+	if err != nil {
+		return nil, err
+	}
 	for i, k := range keys {
 		if row, ok := r.latest[k]; ok {
 			out[i] = row
 		}
 	}
-	return out, err
+	return out, nil
 }
 
 // Tolerant returns a view that passes over rows that cannot be read, and has those that the round has put.

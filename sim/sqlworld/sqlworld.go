@@ -102,7 +102,8 @@ func (m *medium) Open() (replica.Store, error) {
 		return nil, err
 	}
 	m.bridge, m.opened, err = sqlbridge.Open(ctx, m.peer, sqlbridge.Options{
-		Path: m.path, Now: m.wall, ClockExpr: "(SELECT ms FROM " + clockTable + ")",
+		CaptureRows: 2,
+		Path:        m.path, Now: m.wall, ClockExpr: "(SELECT ms FROM " + clockTable + ")",
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.peer.Close())
@@ -280,11 +281,11 @@ func (m *medium) Track() error {
 }
 
 // Prepare reads ahead, where the bridge is open.
-func (m *medium) Prepare() error {
+func (m *medium) Prepare(part bool) (more bool, err error) {
 	if m.bridge == nil {
-		return nil
+		return false, nil
 	}
-	return m.bridge.Prepare(context.Background())
+	return m.bridge.Prepare(context.Background(), part)
 }
 
 // store fails where the simulator says so.
