@@ -216,6 +216,7 @@ func (r *Replica) Tick(now Instant) {
 		switch {
 		case !l.greeted:
 			if now.Mono-l.helloAt >= millis(helloEvery) {
+				l.whole = true // its base may be unknown there, and the news of that lost
 				r.sendHello(l, false)
 			}
 		case now.Mono >= r.tellHashAt(l) && now.Mono < l.tellAtNext():
