@@ -5,7 +5,7 @@ OURS        = ./...
 FUZZTIME   ?= 30s
 SEEDS      ?= 10000
 
-.PHONY: build demo test race lint vuln fuzz sim selftest soak bench check
+.PHONY: build demo test race lint vuln fuzz sim selftest soak bench bench-peers check
 
 build:
 	go build -o peer ./cmd/peer
@@ -23,6 +23,8 @@ lint:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet $(OURS)
 	go run $(STATICCHECK) $(OURS)
+	go -C bench vet ./...
+	go -C bench run $(STATICCHECK) ./...
 
 vuln:
 	go run $(GOVULNCHECK) $(OURS)
@@ -44,8 +46,17 @@ selftest:
 soak: selftest
 	ROWMESH_SOAK=1 ROWMESH_EXHAUSTIVE=1 go test -count=1 -timeout 120m ./crdt ./replica ./cmd/peer
 
+# A module of its own, so that what it compares with is not among our dependencies.
 bench:
-	go run ./bench
+	go -C bench run .
+
+# Other engines from the npm registry for `go -C bench run . -compare`, in a folder that git ignores. One that cannot be installed
+# here is left out, and the table says so.
+PEERS = @sqliteai/sqlite-sync-linux-x86_64@1.1.4 @vlcn.io/crsqlite-wasm@0.16.0
+
+bench-peers:
+	mkdir -p bench/.peers
+	for p in $(PEERS); do npm install --prefix bench/.peers --ignore-scripts --no-audit --no-fund $$p || echo "$$p is left out"; done
 
 check: build lint test race
 	$(MAKE) sim SEEDS=1000

@@ -1,9 +1,11 @@
 // Bench measures rowmesh beside plain SQLite, in the same driver, in one run: every figure of speed is a ratio of two
 // times taken one right after the other, and the median of several such pairs. The peers are processes of their own.
 //
-//	go run ./bench                 everything, at the size of the published table (about 4 minutes)
-//	go run ./bench -rows 10000     a quick look
-//	go run ./bench -only catchup   some of it
+//	go -C bench run .                 everything, at the size of the published table (about 4 minutes)
+//	go -C bench run . -rows 10000     a quick look
+//	go -C bench run . -only catchup   some of it
+//	go -C bench run . -compare        the same workload on other engines too, those that make bench-peers could install among them
+//	go -C bench run . -million        a first copy of 1,000,000 rows beside cp, and the memory of the peer that holds them
 package main
 
 import (
@@ -21,10 +23,15 @@ import (
 )
 
 var (
-	rows = flag.Int("rows", 100_000, "rows of the table")
-	runs = flag.Int("runs", 5, "paired runs of which the median counts")
+	rows = flag.Int("rows", 0, "rows of the table (default 100,000; with -compare 10,000, with -million 1,000,000)")
+	runs = flag.Int("runs", 0, "paired runs of which the median counts (default 5; with -compare 3, with -million 1)")
 	only = flag.String("only", "", "run only the measurements whose name contains this")
 	dir  = flag.String("dir", "", "where to put the databases (default: a temporary directory)")
+
+	compared = flag.Bool("compare", false, "the same workload on other engines too")
+	idle     = flag.Duration("idle", 65*time.Second, "how long -compare watches idle sides, once; go-ds-crdt says its heads once a minute")
+	million  = flag.Bool("million", false, "a first copy of 1,000,000 rows, and a peer that holds them")
+	peers    = flag.String("peers", ".peers", "where make bench-peers installed the other engines")
 )
 
 // peerFlag makes this binary a peer: bench starts itself with it.
@@ -43,6 +50,17 @@ func main() {
 		defer os.RemoveAll(tmp)
 		base = tmp
 	}
+	if *compared {
+		setDefaults(10_000, 3)
+		compare(os.Stdout, base)
+		return
+	}
+	if *million {
+		setDefaults(1_000_000, 1)
+		measureMillion(base)
+		return
+	}
+	setDefaults(100_000, 5)
 	fmt.Printf("rowmesh against plain SQLite (modernc.org/sqlite), %d rows, medians of %d paired runs, %s/%s, %d CPUs, %s\n\n",
 		*rows, *runs, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	fmt.Printf("| what | measured | bar | |\n| --- | --- | --- | --- |\n")
@@ -50,6 +68,15 @@ func main() {
 		if strings.Contains(m.name, *only) {
 			m.run(&lab{base: base, name: m.name})
 		}
+	}
+}
+
+func setDefaults(n, times int) {
+	if *rows == 0 {
+		*rows = n
+	}
+	if *runs == 0 {
+		*runs = times
 	}
 }
 
