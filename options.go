@@ -29,6 +29,7 @@ type Config struct {
 	Punch    bool             // try for a direct connection where one leads through a relay
 	Tables   []string         // the only tables to track and show; empty: all that can be
 	Record   string           // file to which the replica is recorded, to be replayed by peer sim replay; empty: none
+	Masked   bool             // the recording is to be given away: keys and values in it are replaced by others
 	Identity string           // file of the peer's key; empty: beside the database
 	Alone    bool             // the process does nothing else: its memory goes back to the system after much work
 	Logger   *slog.Logger     // nil: silent
@@ -69,7 +70,7 @@ func (c *Config) identityPath(beside string) string {
 }
 
 // ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, hubs, allow, hub,
-// acks (hub or a number), discover, relays, relaying, punch, new, join, mine, tables, key (the identity's file) and record; lists are separated by commas. Keys that SQLite or its
+// acks (hub or a number), discover, relays, relaying, punch, new, join, mine, tables, key (the identity's file), record and record-masked; lists are separated by commas. Keys that SQLite or its
 // driver knows (those beginning with _, mode, cache, vfs, immutable) are left for it: rest is the URI to
 // open the database with.
 func ParseURI(uri string) (c Config, rest string, err error) {
@@ -173,8 +174,10 @@ func (c *Config) set(key, value string) (err error) {
 		c.Identity = value
 	case "record":
 		c.Record = value
+	case "record-masked":
+		return flag(&c.Masked)
 	default:
-		return errors.New("unknown key; known are node, bind, connect, hubs, allow, hub, acks, discover, relays, relaying, punch, new, join, mine, tables, key, record")
+		return errors.New("unknown key; known are node, bind, connect, hubs, allow, hub, acks, discover, relays, relaying, punch, new, join, mine, tables, key, record, record-masked")
 	}
 	return err
 }

@@ -204,7 +204,12 @@ func (p *Peer) record() (err error) {
 	if err != nil {
 		return fmt.Errorf("rowmesh: record to a file: %w", err)
 	}
-	p.tape, err = trace.New(p.tapeFile, 0)
+	var mask *[32]byte
+	if p.cfg.Masked {
+		mask = new([32]byte)
+		_, _ = rand.Read(mask[:])
+	}
+	p.tape, err = trace.New(p.tapeFile, 0, mask)
 	return err
 }
 

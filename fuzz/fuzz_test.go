@@ -156,6 +156,12 @@ func wideRow(kind crdt.OpKind, at crdt.Stamp, columns ...string) crdt.RowDelta {
 	return crdt.RowDelta{Schema: wide, Key: crdt.MustKey(crdt.Integer(1)), Row: op.Delta(at, crdt.Stamp{})}
 }
 
+// unchanged rewrites an encoding with the keys and values that it has.
+var unchanged = crdt.Rewrite{
+	Key:   func(k crdt.Key) (crdt.Key, error) { return k, nil },
+	Value: func(v crdt.Value) (crdt.Value, error) { return v, nil },
+}
+
 func FuzzBlock(f *testing.F) {
 	seed(f, "block")
 	at := crdt.Stamp{Time: 1 << 40, Origin: writer}
@@ -164,8 +170,12 @@ func FuzzBlock(f *testing.F) {
 		bounded(t, len(b), perRowByte, func() {
 			block, err := crdt.ParseBlock(string(b), both{})
 			head, prev, headErr := crdt.ParseBlockHead(string(b))
+			same, rewriteErr := unchanged.Block(string(b))
 			if err != nil {
 				return
+			}
+			if rewriteErr != nil || same != string(b) {
+				t.Errorf("%x is rewritten as %x, %v", b, same, rewriteErr)
 			}
 			if headErr != nil || head != block.Stamp || prev != block.Prev {
 				t.Errorf("the head of %x is %s after %s, %v", b, head, prev, headErr)
@@ -189,8 +199,12 @@ func FuzzDelta(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, len(b), perRowByte, func() {
 			rows, err := crdt.ParseDelta(string(b), both{})
+			same, rewriteErr := unchanged.Delta(string(b))
 			if err != nil {
 				return
+			}
+			if rewriteErr != nil || same != string(b) {
+				t.Errorf("%x is rewritten as %x, %v", b, same, rewriteErr)
 			}
 			again := deltaOf(rows)
 			if back, err := crdt.ParseDelta(string(again), both{}); err != nil || !bytes.Equal(deltaOf(back), again) {

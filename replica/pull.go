@@ -27,6 +27,7 @@ type pull struct {
 	id      uint64
 	server  crdt.Origin // the last one
 	movedAt int64
+	wanted  crdt.Coverage // the heads for which it was begun, as the server was thought to hold them
 	cap     hlc.Timestamp // the greatest time that was asked for, of any origin, since the stage began
 	ahead   hlc.Timestamp // the greatest time that has come
 
@@ -112,6 +113,10 @@ func (r *Replica) startPull(l *link) {
 	r.pull = p
 	if r.ready && !l.pullNow {
 		r.graftBehind(l) // it did not come by push
+	}
+	p.wanted = crdt.Coverage{}
+	for o := range l.ahead {
+		p.wanted[o] = l.known[o]
 	}
 	l.pullNow = false
 	p.cap = max(p.cap, r.limit(true))
@@ -349,7 +354,23 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 	r.becomeReady(l)
 	r.stats.SessionsPulled++
 	r.learnHeads(l, cut)
+	r.unlearn(l, p.wanted, cut)
 	return r.Release(v, r.now)
+}
+
+// unlearn forgets heads that a whole session did not bring: the server does not hold them. It was set back since it told of them, and
+// what it told before has overtaken what it told after. Else the session would be asked for again at once, for ever.
+func (r *Replica) unlearn(l *link, wanted, cut crdt.Coverage) {
+	for o, h := range wanted {
+		if l.known[o] != h || cut[o] >= h {
+			continue
+		}
+		if l.known[o] = cut[o]; cut[o] == 0 {
+			delete(l.known, o)
+		}
+		r.compare(l, o)
+	}
+	r.seeBehind(l)
 }
 
 // inTime ends the session where it holds something beyond this machine's clock, which was set back meanwhile.

@@ -18,15 +18,19 @@ type Damager interface {
 // actAudit has a machine compare its rows with those of another. What it finds is judged by watchAudit.
 func (m *machine) actAudit(b int) {
 	e, i := m.w.between(m.id, b)
-	if e != nil && e.up {
+	if e != nil && e.up && !m.w.masked {
 		m.input(replica.Input{Audit: &replica.Audit{Link: e.links[i]}})
 	}
 }
 
+// uncertain reports whether an audit may say what it likes: where somebody lied, or forked, machines may hold different rows for good; and
+// a masked recording ends at an audit.
+func (w *World) uncertain() bool { return w.c.Liar > 0 || len(w.forks) > 0 || w.masked }
+
 // watchAudit checks that no audit finds a difference: while others write, and links fail, what is on its way is none.
 func (w *World) watchAudit(m *machine) {
 	rep := m.core.AuditReport()
-	if rep == nil || w.hurt {
+	if rep == nil || w.hurt || w.uncertain() {
 		return
 	}
 	if len(rep.Rows) > 0 {
@@ -46,7 +50,7 @@ func (w *World) audits() {
 		rep := m.core.AuditReport()
 		return rep != nil && !rep.Over
 	}
-	for w.fault == nil && slices.ContainsFunc(w.alive(), busy) {
+	for w.fault == nil && !w.spent() && slices.ContainsFunc(w.alive(), busy) {
 		w.run(w.now + 100)
 	}
 }
@@ -54,6 +58,9 @@ func (w *World) audits() {
 // audit has two neighbours compare what they hold, after all agree. Then rows of one are damaged, and an audit must find exactly
 // those, and mend them.
 func (w *World) audit() {
+	if w.uncertain() {
+		return
+	}
 	for _, e := range w.edges {
 		if w.fault == nil && e.up {
 			w.auditOver(e, 0)
@@ -110,7 +117,7 @@ func (w *World) auditOver(e *edge, asks int) *replica.AuditReport {
 		m.input(replica.Input{Audit: &replica.Audit{Link: e.links[asks]}})
 		w.run(w.now)
 		w.audits()
-		if w.fault != nil || rotten && (m.core == nil || m.core.AuditReport() == nil || m.core.AuditReport().Err != nil) {
+		if w.fault != nil || w.spent() || rotten && (m.core == nil || m.core.AuditReport() == nil || m.core.AuditReport().Err != nil) {
 			return nil
 		}
 		rep := m.core.AuditReport()

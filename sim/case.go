@@ -18,6 +18,7 @@ type Case struct {
 	Replicas int
 	Late     []int    // machines that are started by an action, not at the beginning
 	Hubs     int      // so many machines, from the first, are hubs, and the others talk to hubs only; 0: a mesh
+	Liar     int      // this machine lies; 0: none does
 	Disk     bool     // machines keep their replicas on simulated disks, not in memory
 	SQL      bool     // machines keep their replicas in databases, whose tables programs write
 	Links    [][2]int // who is connected with whom
@@ -139,6 +140,9 @@ func (c *Case) String() string {
 	if c.SQL {
 		b.WriteString("sql\n")
 	}
+	if c.Liar > 0 {
+		fmt.Fprintf(&b, "liar %d\n", c.Liar)
+	}
 	for _, l := range c.Links {
 		fmt.Fprintf(&b, "link %d %d\n", l[0], l[1])
 	}
@@ -209,6 +213,9 @@ func (c *Case) check() error {
 		return fmt.Errorf("%w: %d replicas, between 1 and %d are possible", ErrCase, c.Replicas, maxReplicas)
 	}
 	bad := func(n int) bool { return n < 0 || n >= c.Replicas }
+	if bad(c.Liar) {
+		return fmt.Errorf("%w: there is no machine %d to lie", ErrCase, c.Liar)
+	}
 	for _, l := range c.Links {
 		if bad(l[0]) || bad(l[1]) || l[0] == l[1] {
 			return fmt.Errorf("%w: there is no link %d %d", ErrCase, l[0], l[1])
@@ -238,6 +245,8 @@ func (c *Case) parseLine(t string) error {
 		c.Replicas = int(n)
 	case word == "late":
 		c.Late = append(c.Late, int(n))
+	case word == "liar":
+		c.Liar = int(n)
 	case word == "hubs":
 		c.Hubs = int(n)
 	case word == "disk":

@@ -19,7 +19,10 @@ import (
 func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 	m.doubt = nil
 	if !b.Origin.IsZero() {
-		m.copied = false
+		m.copied, m.reissue = false, false
+		if f := m.branch(); f != nil {
+			f.found = true
+		}
 	}
 	if !b.IsZero() {
 		w.took(m, b, own)
@@ -42,6 +45,14 @@ func (w *World) committed(m *machine, b replica.Batch, own []stamped) {
 
 func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	w.stats.Commits++
+	for _, o := range b.Heads.Origins() {
+		if b.Heads[o] == 0 {
+			w.reissued(m, o)
+		}
+	}
+	if len(b.Heads) > 0 && !m.core.IsReady() {
+		w.violate("P23", "%s claims something before it holds its first copy", m.name())
+	}
 	if b.Copy != nil {
 		m.copy = bytes.Clone(b.Copy)
 	}
@@ -52,7 +63,7 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	for _, c := range b.Rows {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		w.hash([]byte(c.Key.Encoded()))
-		if old := m.rows[k]; !grew(old, c.New) {
+		if old := m.rows[k]; !grew(old, c.New) && !w.lied(k) { // two contents of one stamp are joined
 			w.violate("P8", "%s: row %s went from %s to %s", m.name(), k, old, c.New)
 		}
 		m.rows[k] = c.New
@@ -87,6 +98,9 @@ func keysOf(rows []replica.RowChange) iter.Seq[replica.RowKey] {
 // shows compares rows with what the oracle makes of the transactions that the machine covers.
 func (w *World) shows(m *machine, keys iter.Seq[replica.RowKey]) {
 	for k := range keys {
+		if w.branched(k) || w.lied(k) {
+			continue
+		}
 		e := w.oracle.row(k, func(t *txn) bool { return m.claimed.Covers(t.stamp) })
 		if d := e.differs(m.rows[k]); d != "" {
 			w.violate("P1", "%s: row %s %s", m.name(), k, d)
@@ -102,11 +116,18 @@ func (w *World) wrote(m *machine, b replica.Batch, own []stamped) {
 	for _, t := range own {
 		s := crdt.Stamp{Origin: m.writer, Time: t.at}
 		w.stats.Txns++
-		if err := w.oracle.add(s, t.ops); err != nil {
+		if f := w.forks[s.Origin]; f != nil {
+			w.addBranch(f, s, t.ops)
+		} else if err := w.oracle.add(s, t.ops); err != nil {
 			w.violate("P9", "%s: %v", m.name(), err)
 		}
 		if m.claimed.Max() >= s.Time {
 			w.violate("P9", "%s: its transaction %s is not after what it had seen: %s", m.name(), s, m.claimed)
+		}
+	}
+	for _, t := range own {
+		if x := w.oracle.at(m.writer, t.at); x != nil {
+			x.whole = own[len(own)-1].at
 		}
 	}
 }
@@ -115,17 +136,30 @@ func (w *World) wrote(m *machine, b replica.Batch, own []stamped) {
 func (w *World) claims(m *machine, heads crdt.Coverage) {
 	for _, o := range heads.Origins() {
 		h := heads[o]
+		if h == 0 {
+			continue // see reissued
+		}
 		if h < m.claimed[o] {
 			w.violate("P8", "%s: its head of %s went back", m.name(), o.Short())
 		}
-		if !w.oracle.written(o, h) {
+		if w.doubtful(o) && !m.liar {
+			w.mark("lie believed")
+		}
+		upTo := h
+		if f := w.forks[o]; f != nil {
+			w.claimsForked(m, f, o, h)
+			upTo = min(h, f.base)
+		} else if !w.oracle.written(o, h) && !w.doubtful(o) {
 			w.violate("P5", "%s claims %s@%s, which nobody wrote", m.name(), h, o.Short())
 		}
-		for _, t := range w.oracle.between(o, m.claimed[o], h) {
+		if t := w.oracle.at(o, h); t != nil && t.whole != h && w.forks[o] == nil && !w.doubtful(o) {
+			w.violate("P6", "%s claims %s of a drain that ends with %s, and not the rest", m.name(), t.stamp, t.whole)
+		}
+		for _, t := range w.oracle.between(o, m.claimed[o], upTo) {
 			t.lost = false
 			for _, op := range t.ops {
 				k := replica.RowKey{Table: op.Table, Key: op.Key}
-				if row := m.rows[k]; !holds(row, write{t, op}) {
+				if row := m.rows[k]; !holds(row, write{t, op}) && !w.branched(k) && !w.lied(k) {
 					w.violate("claims", "%s claims %s and lacks its %s of %s: it has %s", m.name(), t.stamp, op.Kind, k, row)
 				}
 			}
@@ -139,7 +173,7 @@ func (w *World) wholeOrAbsent(m *machine, keys iter.Seq[replica.RowKey]) {
 	var buf [8]crdt.Stamp
 	for k := range keys {
 		for _, s := range m.rows[k].Stamps(buf[:0]) {
-			if !m.claimed.Covers(s) {
+			if !m.claimed.Covers(s) && !w.doubtful(s.Origin) {
 				w.violate("P6", "%s shows a part of transaction %s in %s without the rest", m.name(), s, k)
 			}
 		}
@@ -178,7 +212,11 @@ func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, st replica.S
 
 func with(c, d crdt.Coverage) crdt.Coverage {
 	c = c.Clone()
-	c.Add(d)
+	for o, h := range d {
+		if c[o] = h; h == 0 {
+			delete(c, o)
+		}
+	}
 	return c
 }
 
@@ -267,9 +305,15 @@ func (w *World) watch(m *machine) {
 func (w *World) lose() {
 	kept := crdt.Coverage{}
 	for _, m := range w.machines {
-		if !m.gone {
-			kept.Add(m.claimed)
+		if m.gone {
+			continue
 		}
+		claimed := m.claimed
+		if f := m.branch(); f != nil {
+			claimed = claimed.Clone()
+			claimed[m.writer] = min(claimed[m.writer], f.base) // what it has beyond is another branch
+		}
+		kept.Add(claimed)
 	}
 	for o, list := range w.oracle.byOrigin {
 		for _, t := range slices.Backward(list) {
@@ -293,25 +337,44 @@ func (w *World) alive() (out []*machine) {
 
 // agreed reports whether all machines hold the same, and all that is owed, and have taken in what programs wrote.
 func (w *World) agreed() bool {
-	all := w.alive()
+	want := w.owed()
+	return !slices.ContainsFunc(w.alive(), func(m *machine) bool {
+		return m.core == nil || !m.core.IsReady() || m.touched || !same(m.claimed, want)
+	})
+}
+
+// owed is what all must cover in the end: what was written and is not lost; of origins of which nobody knows what was written, what anybody
+// claims.
+func (w *World) owed() crdt.Coverage {
 	want := crdt.Coverage{}
 	for o, list := range w.oracle.byOrigin {
 		for _, t := range slices.Backward(list) {
-			if !t.lost {
+			if !t.lost && !w.doubtful(o) {
 				want[o] = t.stamp.Time
 				break
 			}
 		}
 	}
-	return !slices.ContainsFunc(all, func(m *machine) bool {
-		return m.core == nil || !m.core.IsReady() || m.touched || !same(m.claimed, want)
-	})
+	for _, m := range w.alive() {
+		for o, h := range m.claimed {
+			if w.forks[o] != nil || w.doubtful(o) {
+				want[o] = max(want[o], h)
+			}
+		}
+	}
+	return want
 }
 
 // checkRows compares every row of every machine with the oracle.
 func (w *World) checkRows() {
 	keys := slices.SortedFunc(maps.Keys(w.oracle.byRow), replica.RowKey.Compare)
 	for _, k := range keys {
+		if !w.promised(k) || w.lied(k) {
+			continue
+		}
+		if w.c.Liar > 0 {
+			w.mark("row beside lies")
+		}
 		e := w.oracle.row(k, func(t *txn) bool { return !t.lost })
 		for _, m := range w.alive() {
 			if d := e.differs(m.rows[k]); d != "" {
@@ -321,7 +384,7 @@ func (w *World) checkRows() {
 	}
 	for _, m := range w.alive() {
 		for k, row := range m.rows {
-			if len(w.oracle.byRow[k]) == 0 && row.Alive() {
+			if len(w.oracle.byRow[k]) == 0 && row.Alive() && !w.lied(k) {
 				w.violate("P1", "%s: row %s was written by nobody: %s", m.name(), k, row)
 			}
 		}

@@ -64,7 +64,7 @@ func (m *machine) chooseHub() {
 func (w *World) checkAcks(m *machine) {
 	for _, a := range m.core.Acks() {
 		for _, hub := range w.machines[:w.c.Hubs] {
-			if hub.name() == a.Peer && hub.own && hub.rotten == 0 && a.Head > hub.claimed[a.Origin] {
+			if hub.name() == a.Peer && hub.own && hub.rotten == 0 && !w.doubtful(a.Origin) && a.Head > hub.claimed[a.Origin] {
 				w.violate("P5", "%s takes %s to hold its %s, and it holds %s", m.name(), a.Peer, a.Head, hub.claimed[a.Origin])
 			}
 		}
@@ -73,6 +73,9 @@ func (w *World) checkAcks(m *machine) {
 
 // checkAcked requires that spokes whose hub holds all know it.
 func (w *World) checkAcked() {
+	if w.uncertain() {
+		return
+	}
 	for _, m := range w.alive() {
 		if m.core == nil || !m.isSpoke() {
 			continue

@@ -33,6 +33,9 @@ const (
 	retryAfter = 100 * time.Millisecond
 	// skewLimit is the promise about clocks: nobody takes a stamp further ahead of his own wall clock.
 	skewLimit = 10 * time.Minute
+	// smallWorlds is how many small worlds are looked at for what goes wrong in a large one with databases: about half of the minute that
+	// a case is cut down for.
+	smallWorlds = 200
 	// checkedOneIn is the share of commits whose rows are compared with the oracle on the spot, which looks at every
 	// write that a row ever had.
 	checkedOneIn = 8

@@ -29,9 +29,12 @@ type machine struct {
 	running bool
 	gone    bool // for ever
 	founder bool
-	copied  bool        // the medium is a copy or was set back: a new origin is due
-	writer  crdt.Origin // under which it writes
-	rotten  int         // damaged records on its medium
+	liar    bool
+	copied  bool          // the medium is a copy or was set back: a new origin is due
+	reissue bool          // a fork was found: a new origin is due, for all that was written under the former one
+	writer  crdt.Origin   // under which it writes
+	rotten  int           // damaged records on its medium
+	after   hlc.Timestamp // which own stamps must exceed
 	lives   uint64
 	columns int // of the tables, as this machine knows them
 	in      []replica.Input
@@ -60,16 +63,15 @@ type machine struct {
 	lastHub int           // the last in use, from 1; 0: none so far
 
 	// With SQL only.
-	unseen   bool          // a program wrote, and the replica has not looked yet
-	replaced bool          // another database was put in the place of the machine's own
-	after    hlc.Timestamp // which own stamps must exceed
-	part     bool          // the round under way takes in a part of what programs wrote
-	touched  bool          // a program wrote since the last capture
-	shape    shape         // of the tables at the last commit
-	added    []string      // columns since the last capture
-	lived    rowSet        // rows that programs left in a table in one of their transactions since the last capture that was committed
-	free     bool          // programs write what they like, so that nobody knows what they made anew
-	remade   rowSet        // rows that programs inserted, deleted or moved since then
+	unseen   bool     // a program wrote, and the replica has not looked yet
+	replaced bool     // another database was put in the place of the machine's own
+	part     bool     // the round under way takes in a part of what programs wrote
+	touched  bool     // a program wrote since the last capture
+	shape    shape    // of the tables at the last commit
+	added    []string // columns since the last capture
+	lived    rowSet   // rows that programs left in a table in one of their transactions since the last capture that was committed
+	free     bool     // programs write what they like, so that nobody knows what they made anew
+	remade   rowSet   // rows that programs inserted, deleted or moved since then
 }
 
 // saved is a medium set aside, with what was committed on it.
@@ -79,6 +81,7 @@ type saved struct {
 	claimed crdt.Coverage
 	shape   shape
 	remade  rowSet
+	writer  crdt.Origin
 }
 
 // stamped is a local transaction with its stamp.
@@ -129,7 +132,11 @@ func (m *machine) start() {
 
 // load makes the core from what is durable, at a start and after every failure.
 func (m *machine) load() {
+	defer m.act()()
 	m.lives++
+	if f := m.branch(); f != nil && len(f.new) > 0 && !m.reissue {
+		f.blind = true
+	}
 	m.core, m.in, m.counted, m.pending = nil, nil, replica.Counters{}, false
 	err := m.open()
 	if err == nil {
@@ -156,7 +163,7 @@ func (m *machine) open() (err error) {
 		}
 	}
 	cfg := replica.Config{
-		NewOrigin: m.id16(1), NeedOrigin: m.copied, After: m.after, Hub: m.isHub(), Spoke: m.isSpoke(), ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
+		NewOrigin: m.id16(1), NeedOrigin: m.copied, Forked: m.reissue, After: m.after, Hub: m.isHub(), Spoke: m.isSpoke(), ChunkBytes: m.w.c.Chunk, CacheRows: m.w.c.Cache, StageBytes: m.w.c.Chunk, PutRows: 1 + m.w.c.Chunk/60,
 		SessionSeed: m.lives << 32,
 	}
 	if m.w.c.Chunk > 0 { // rare paths are common
@@ -201,6 +208,9 @@ func (m *machine) open() (err error) {
 	m.beginHubs()
 	m.w.found(m, rows, st)
 	m.writer = m.core.Origin()
+	if m.liar {
+		m.w.lies.origins[m.writer] = true
+	}
 	if s := m.sql(); s != nil && m.core.IsReady() && !st.Ready {
 		return s.Track()
 	}
@@ -210,7 +220,10 @@ func (m *machine) open() (err error) {
 // foundSQL takes in what the bridge says of a database that was just opened.
 func (m *machine) foundSQL(s SQL) error {
 	copied, after := s.Found()
-	if copied != m.replaced && len(m.claimed) > 0 {
+	f := m.branch()
+	if copied && f != nil && len(f.new) == 0 {
+		delete(m.w.forks, m.writer) // the fence could tell: it is like a backup that was restored
+	} else if copied != m.replaced && len(m.claimed) > 0 {
 		m.w.violate("P9", "%s: its database was replaced: %v; it was taken for a copy: %v", m.name(), m.replaced, copied)
 	}
 	m.copied, m.replaced, m.after, m.unseen = m.copied || copied, false, after, true
@@ -234,7 +247,7 @@ func (m *machine) crash() {
 		return
 	}
 	m.w.trace("crash", m, "")
-	m.running, m.core, m.in = false, nil, nil
+	m.running, m.core, m.in, m.reissue = false, nil, nil, false
 	m.medium.Crash(rng(m.w.c.Seed, 0xc4a5, uint64(m.id), m.lives))
 	for _, e := range m.w.edgesOf(m) {
 		m.w.disconnect(e)
@@ -271,6 +284,13 @@ func (m *machine) schedule(at int64) {
 	})
 }
 
+// act notes that this machine's replica runs, until the function that it returns is called.
+func (m *machine) act() (done func()) {
+	before := m.w.acting
+	m.w.acting = m
+	return func() { m.w.acting = before }
+}
+
 // run is one round.
 func (m *machine) run() {
 	in := m.in
@@ -291,6 +311,7 @@ func (m *machine) wake() int64 {
 }
 
 func (m *machine) process(in []replica.Input) {
+	defer m.act()()
 	defer func() {
 		if r := recover(); r != nil {
 			m.w.violate("P17", "%s panics: %v", m.name(), r)
@@ -310,16 +331,21 @@ func (m *machine) process(in []replica.Input) {
 }
 
 func (m *machine) round(capture bool, in []replica.Input) {
+	fork := m.toldOfFork(in)
 	err := m.tape.Process(context.Background(), watched{m.store, m}, m.core, m.instant(), capture, in, m)
 	m.w.trace("run", m, "")
-	var fork *replica.ForkError
+	var found *replica.ForkError
 	switch {
 	case err == nil:
+		if fork != nil {
+			m.w.violate("P22", "%s was told of a transaction of its own that it forgot, and goes on", m.name())
+		}
 		m.w.watch(m)
-	case errors.As(err, &fork):
-		m.w.mark("fork found")
-		m.copied = true
-		m.load()
+		if m.w.c.Liar > 0 && m.w.stats.Events%32 == 0 {
+			m.w.checkBounds(m)
+		}
+	case errors.As(err, &found):
+		m.w.foundFork(m, found)
 	default:
 		m.failed(err)
 	}
@@ -337,7 +363,7 @@ func (m *machine) failed(err error) {
 	}
 	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
 		m.w.mark("damage found")
-		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil}, 1000, false)
+		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, crdt.Origin{}}, 1000, false)
 		return
 	}
 	if !errors.Is(err, ErrIO) && !errors.Is(err, ErrFull) {
@@ -355,6 +381,9 @@ func (m *machine) failed(err error) {
 
 // write makes a local transaction, as programs on the machine would.
 func (m *machine) write(groups [][]Op) {
+	if m.liar {
+		return // what it writes are lies
+	}
 	if m.sql() != nil {
 		m.writeSQL(groups)
 		return

@@ -17,7 +17,8 @@ import (
 type txn struct {
 	stamp crdt.Stamp
 	ops   []crdt.Op
-	lost  bool // no durable copy of it was left, by a fault that may lose: nobody owes it any more
+	whole hlc.Timestamp // of the last transaction of its drain, which is one unit
+	lost  bool          // no durable copy of it was left, by a fault that may lose: nobody owes it any more
 }
 
 // write is one operation on one row.
@@ -42,13 +43,18 @@ func (o *oracle) add(s crdt.Stamp, ops []crdt.Op) error {
 	if n := len(list); n > 0 && list[n-1].stamp.Time >= s.Time {
 		return fmt.Errorf("P9 %s is stamped after %s of the same origin", s, list[n-1].stamp)
 	}
-	t := &txn{stamp: s, ops: ops}
-	o.byOrigin[s.Origin] = append(list, t)
+	o.byOrigin[s.Origin] = append(list, o.note(s, ops))
+	return nil
+}
+
+// note takes in the operations of a transaction.
+func (o *oracle) note(s crdt.Stamp, ops []crdt.Op) *txn {
+	t := &txn{stamp: s, ops: ops, whole: s.Time}
 	for _, op := range ops {
 		k := replica.RowKey{Table: op.Table, Key: op.Key}
 		o.byRow[k] = append(o.byRow[k], write{t, op})
 	}
-	return nil
+	return t
 }
 
 // size is how many transactions were written.
@@ -61,6 +67,9 @@ func (o *oracle) size() (n int) {
 
 // between returns the transactions of an origin after one time and up to another.
 func (o *oracle) between(origin crdt.Origin, after, upTo hlc.Timestamp) []*txn {
+	if upTo <= after {
+		return nil
+	}
 	list := o.byOrigin[origin]
 	find := func(h hlc.Timestamp) int {
 		i, _ := slices.BinarySearchFunc(list, h+1, func(t *txn, h hlc.Timestamp) int {
@@ -78,9 +87,14 @@ func (o *oracle) between(origin crdt.Origin, after, upTo hlc.Timestamp) []*txn {
 }
 
 // written reports whether a head is a transaction that was written.
-func (o *oracle) written(origin crdt.Origin, h hlc.Timestamp) bool {
-	list := o.between(origin, h-1, h)
-	return len(list) == 1
+func (o *oracle) written(origin crdt.Origin, h hlc.Timestamp) bool { return o.at(origin, h) != nil }
+
+// at returns the transaction of an origin at a time, nil where there is none.
+func (o *oracle) at(origin crdt.Origin, h hlc.Timestamp) *txn {
+	if list := o.between(origin, h-1, h); len(list) == 1 {
+		return list[0]
+	}
+	return nil
 }
 
 // births and ends say what an operation does to the life of its row.

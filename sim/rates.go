@@ -70,7 +70,7 @@ type fault struct {
 	do     string
 	group  Faults  // where a run asks for some faults only
 	most   float64 // its greatest weight, against 100 for writes
-	always bool    // not subject to being off in a third of the seeds
+	always bool    // not subject to being off in a third of the seeds: another draw has decided
 }
 
 // Faults names what may go wrong in a run.
@@ -83,14 +83,16 @@ const (
 	FaultsNet   Faults = "net"
 	FaultsDisk  Faults = "disk"
 	FaultsClock Faults = "clock"
+	FaultsLies  Faults = "lies" // one machine speaks the protocol well, and lies
 )
 
 // The actions of a plan. docs/SIMULATION.md has them with their meaning.
 var actionForms = map[string]form{
 	"write": formWrite, "column": formNone, "start": formNone, "leave": formNone,
-	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber,
+	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber, "setback": formNumber,
 	"audit": formPair,
 	"cut":   formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber,
+	"lie":  formPairNumber,
 	"jump": formNumber, "drift": formNumber, "freeze": formNumber,
 	"break": formNumber, "fail": formNumber, "full": formNumber, "slow": formNumber, "rot": formNumber,
 }
@@ -107,6 +109,7 @@ var faults = []fault{
 	{"backup", FaultsDisk, 1.5, false},
 	{"restore", FaultsDisk, 0.7, false},
 	{"clone", FaultsDisk, 0.4, false},
+	{"setback", FaultsDisk, 1.5, false},
 	{"leave", FaultsDisk, 0.2, false},
 	{"pause", FaultsDisk, 1, false},
 	{"cut", FaultsNet, 4, false},
@@ -116,6 +119,7 @@ var faults = []fault{
 	{"swizzle", FaultsNet, 0.5, false},
 	{"replay", FaultsNet, 1.5, false},
 	{"garbage", FaultsNet, 1, false},
+	{"lie", FaultsLies, 60, true},
 	{"jump", FaultsClock, 2, false},
 	{"drift", FaultsClock, 1, false},
 	{"freeze", FaultsClock, 1, false},
@@ -218,6 +222,7 @@ func (p *planner) machines() {
 		p.c.Chunk = []int{1, 60, 300, 3000}[p.IntN(4)]
 		p.c.Cache = []int{2, 8, 64}[p.IntN(3)]
 	}
+	p.liar()
 	p.keys = []int{1, 3, 10, 40}[p.IntN(4)]
 	p.rows = []int{1, 3, 8}[p.IntN(3)]
 	p.gap = []float64{5, 50, 300, 1500}[p.IntN(4)]
@@ -230,6 +235,19 @@ func (p *planner) machines() {
 	}
 	for _, i := range p.c.Late {
 		p.c.Actions = append(p.c.Actions, Action{At: int64(p.ExpFloat64() * 20 * p.gap), Do: "start", A: i})
+	}
+}
+
+// liar picks the machine that lies, one without which the others are still connected, no hub, and there from the start.
+func (p *planner) liar() {
+	if p.cfg.Faults != FaultsLies && (p.cfg.Faults != FaultsSwarm || p.IntN(10) > 0) {
+		return
+	}
+	n := 1 + p.IntN(p.c.Replicas-1)
+	rest := *p.c
+	if rest.remove(n); p.c.Replicas > 2 && n >= p.c.Hubs && rest.connected() {
+		p.c.Liar = n
+		p.c.Late = slices.DeleteFunc(p.c.Late, func(i int) bool { return i == n })
 	}
 }
 
@@ -312,7 +330,7 @@ func (p *planner) rates() {
 	}
 	for _, f := range faults {
 		w := 0.0
-		if on(f.group) {
+		if f.always && p.c.Liar > 0 || !f.always && on(f.group) {
 			w = p.Float64() * f.most
 		}
 		p.weights = append(p.weights, w)
@@ -418,7 +436,10 @@ func (p *planner) fault() {
 		if b, ok := p.neighbour(a); ok {
 			p.act(do, a, b, 0)
 		}
-	case "garbage":
+	case "garbage", "lie":
+		if do == "lie" {
+			a = p.c.Liar
+		}
 		if b, ok := p.neighbour(a); ok {
 			p.act(do, a, b, p.Int64N(1<<30))
 		}
@@ -432,6 +453,13 @@ func (p *planner) fault() {
 		p.act(do, a, 0, int64(p.NormFloat64()*math.Pow(10, 1+p.Float64()*6)))
 		if p.IntN(10) == 0 {
 			p.act(do, a, 0, (p.Int64N(3)-1)*10*365*86400e3)
+		}
+	case "setback":
+		p.act("backup", a, 0, 0)
+		at := p.now + long
+		p.c.Actions = append(p.c.Actions, Action{At: at, Do: do, A: a, N: 1 + p.Int64N(500)})
+		if p.IntN(4) > 0 { // it writes before it meets anybody
+			p.c.Actions = append(p.c.Actions, Action{At: at, Do: "isolate", A: a, N: long})
 		}
 	case "drift":
 		p.act(do, a, 0, p.Int64N(201)-100) // thousandths

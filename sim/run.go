@@ -21,7 +21,12 @@ type Options struct {
 	SQL    func() SQL                  // the databases of a case with SQL; see package sqlworld
 	Log    io.Writer                   // one line for each thing that happens; nil: none
 	Traces func(machine int) io.Writer // where the replica of each machine is recorded; nil: nowhere
+	Mask   *[32]byte                   // the key by which keys and values in these recordings are masked; nil: they are not
 	Record bool                        // list in the case of the result the fate of every message
+
+	unaudited bool // without audits
+	unjudged  bool // end with the faults
+	most      int  // events, then the run ends without a verdict; 0: no bound
 }
 
 // RunSeed plans a seed and runs it. Not for SQL.
@@ -51,7 +56,10 @@ func Run(c *Case, opt Options) Result {
 		w.recorded = map[Message]Fate{}
 	}
 	w.run(epoch + c.End)
-	w.finish()
+	if !opt.unjudged {
+		w.finish()
+	}
+	w.discard()
 	w.stats.Virtual = w.now - epoch
 	r := Result{Case: c, Err: w.fault, Stats: w.stats, Marks: w.marks, Trace: w.digest.Sum64()}
 	if opt.Record {
@@ -62,25 +70,32 @@ func Run(c *Case, opt Options) Result {
 	return r
 }
 
+// discard gives back what the media of the world hold.
+func (w *World) discard() {
+	for _, m := range w.machines {
+		media := []Medium{m.medium}
+		if m.backup != nil {
+			media = append(media, m.backup.medium)
+		}
+		for _, x := range media {
+			if d, ok := x.(interface{ Discard() }); ok {
+				d.Discard()
+			}
+		}
+	}
+}
+
 // finish heals everything and judges.
 func (w *World) finish() {
-	if w.fault != nil {
-		return
+	for _, judge := range []func(){w.heal, w.converge, w.checkRows, w.checkForks, w.audits, w.quiet, w.audit, w.checkAcked, w.reopen} {
+		if w.fault == nil && !w.spent() {
+			judge()
+		}
 	}
-	w.heal()
-	w.converge()
-	if w.fault != nil {
-		return
-	}
-	w.checkRows()
-	w.audits()
-	w.quiet()
-	w.audit()
-	if w.fault == nil {
-		w.checkAcked()
-	}
-	w.reopen()
 }
+
+// spent reports whether the run has had all the events that it may have.
+func (w *World) spent() bool { return w.most > 0 && w.stats.Events >= w.most }
 
 // reopen turns every machine off and on, and compares what it finds with what it had committed.
 func (w *World) reopen() {
@@ -97,6 +112,7 @@ func (w *World) reopen() {
 func (w *World) heal() {
 	w.trace("heal", nil, "")
 	w.healed = true
+	w.expel()
 	for _, m := range w.alive() {
 		m.medium.Set(Trouble{})
 		m.busy, m.slowEnd = 0, 0
@@ -140,7 +156,7 @@ func (w *World) healNetwork() {
 func (w *World) converge() {
 	began := w.now
 	limit := int64(roundsToConverge*(w.diameter()+1)) * roundLength.Milliseconds()
-	for w.fault == nil && !w.agreed() {
+	for w.fault == nil && !w.agreed() && !w.spent() {
 		if w.now-began > limit {
 			w.violate("P2", "no liveness: after %s %s", time.Duration(limit)*time.Millisecond, w.laggards())
 			return
@@ -152,6 +168,7 @@ func (w *World) converge() {
 
 // laggards says who lacks what.
 func (w *World) laggards() (s string) {
+	want := w.owed()
 	for _, m := range w.alive() {
 		switch {
 		case m.core == nil:
@@ -159,12 +176,9 @@ func (w *World) laggards() (s string) {
 		case !m.core.IsReady():
 			s += fmt.Sprintf("%s has no first copy; ", m.name())
 		}
-		for o, list := range w.oracle.byOrigin {
-			for _, t := range list {
-				if !t.lost && !m.claimed.Covers(t.stamp) {
-					s += fmt.Sprintf("%s misses %s@%s and later; ", m.name(), t.stamp.Time, o.Short())
-					break
-				}
+		for _, o := range want.Origins() {
+			if h := want[o]; m.claimed[o] < h {
+				s += fmt.Sprintf("%s has %s of %s@%s; ", m.name(), m.claimed[o], h, o.Short())
 			}
 		}
 	}
@@ -207,6 +221,9 @@ func (w *World) quiet() {
 	w.run(w.now + 2*roundLength.Milliseconds()) // what is on its way arrives
 	frames, commits := w.stats.Frames, w.stats.Commits
 	w.run(w.now + quietFor.Milliseconds())
+	if w.spent() {
+		return
+	}
 	if n := w.stats.Commits - commits; n > 0 {
 		w.violate("P2", "%d commits after all agreed", n)
 	}

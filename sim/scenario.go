@@ -16,10 +16,11 @@ func Scenario(cfg Config) *Case {
 	}
 	p := &planner{Rand: rng(cfg.Seed, 1), cfg: cfg, c: &Case{Seed: cfg.Seed, Fates: map[Message]Fate{}}}
 	p.machines()
+	p.c.Liar = 0
 	p.c.Late, p.c.Actions, p.now = nil, nil, calm.Milliseconds()
 	p.rates()
 	for i, f := range faults {
-		if slices.Contains([]string{"column", "rot", "wipe", "backup", "restore", "clone", "leave", "garbage"}, f.do) {
+		if slices.Contains([]string{"column", "rot", "wipe", "backup", "restore", "clone", "setback", "leave", "garbage", "lie"}, f.do) {
 			p.total -= p.weights[i]
 			p.weights[i] = 0
 		}

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Events is the size of a case to a reader: its actions and the messages whose fate is out of the ordinary.
@@ -19,26 +21,170 @@ func Shrink(c *Case, opt Options, more func() bool) *Case {
 	if r.Err == nil {
 		return c
 	}
-	s := &shrinker{opt: opt, promise: r.Err.Promise, best: c, more: more}
-	if !s.try(r.Case) {
+	s := &shrinker{opt: opt, promise: r.Err.Promise, liveness: isLiveness(r.Err), best: c, more: more}
+	s.opt.most = 2 * r.Stats.Events
+	s.opt.unjudged = r.Err.At < c.End
+	if !s.try(upTo(r)) {
 		return c
 	}
+	s.boldly(r.Err)
 	for before := -1; before != s.size(); {
 		before = s.size()
+		s.kinds()
+		s.tables()
+		s.machines()
 		s.actions()
 		s.fates()
-		s.machines()
 		s.operations()
 		s.plain()
 	}
 	return s.best
 }
 
+// isLiveness reports whether no agreement came about, which is another thing than noise after it.
+func isLiveness(v *Violation) bool { return strings.HasPrefix(v.Text, "no liveness") }
+
 type shrinker struct {
-	opt     Options
-	promise string
-	best    *Case
-	more    func() bool
+	opt      Options
+	promise  string
+	liveness bool
+	best     *Case
+	more     func() bool
+}
+
+// upTo returns the case of a run without what came after the broken promise.
+func upTo(r Result) *Case {
+	c := *r.Case
+	if r.Err.At < c.End {
+		c.End = r.Err.At + 1
+		c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.At > r.Err.At })
+	}
+	return &c
+}
+
+// elsewhere looks for a small world of the same kind in which the same thing goes wrong: with databases that takes less time than to cut
+// down a large one, of which each run takes seconds.
+func (s *shrinker) elsewhere(v *Violation) bool {
+	opt := s.opt
+	opt.Record = true
+	for i := range uint64(smallWorlds) {
+		if s.more != nil && !s.more() {
+			return false
+		}
+		faults := FaultsNone
+		if i%2 == 1 {
+			faults = FaultsSwarm
+		}
+		r := Run(Plan(Config{Seed: mix(s.best.Seed) + i, Steps: 150, Replicas: 2 + int(i/2%2), Faults: faults, Store: s.best.Store()}), opt)
+		if r.Err != nil && r.Err.Promise == v.Promise && gist(r.Err.Text) == gist(v.Text) {
+			return s.try(upTo(r))
+		}
+	}
+	return false
+}
+
+// gist is what a text says, whatever the machines, rows and times in it.
+func gist(text string) string {
+	var words []string
+	for w := range strings.FieldsSeq(text) {
+		if strings.Trim(w, "abcdefghijklmnopqrstuvwxyz,:.") == "" && len(w) > 2 {
+			words = append(words, w)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// boldly tries what leaves out most at once. A run of a large case is long, above all with databases, and a small one short.
+func (s *shrinker) boldly(v *Violation) {
+	s.try(s.changed(func(c *Case) { c.Disk, c.SQL = false, false }))
+	if s.best.SQL && !s.elsewhere(v) && !s.windows(fold) {
+		s.windows(func(*Case) {})
+	}
+	var where int
+	if _, err := fmt.Sscanf(v.Text, "m%d", &where); err != nil || where >= s.best.Replicas {
+		where = 0
+	}
+	pair := func(c *Case) {
+		for n := c.Replicas - 1; n > 0; n-- {
+			if n != where {
+				c.remove(n)
+			}
+		}
+		if c.Replicas == 2 {
+			c.Links = [][2]int{{0, 1}}
+		}
+	}
+	plain := func(c *Case) { c.Fates = nil }
+	calm := func(c *Case) {
+		c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do != "write" })
+	}
+	for _, some := range [][]func(*Case){{pair, plain, calm}, {pair, plain}, {plain, calm}, {pair}, {plain}, {calm}} {
+		if s.try(s.changed(func(c *Case) {
+			for _, f := range some {
+				f(c)
+			}
+		})) && len(some) > 1 {
+			break
+		}
+	}
+}
+
+// windows tries a few actions that follow each other, without any other and without fates: first short parts, the last of them first.
+// What breaks a promise is often close together, and all parts of one length take about as long as one run of the whole.
+func (s *shrinker) windows(and func(*Case)) bool {
+	all := s.best.Actions
+	for size := max(len(all)/16, 8); size < 2*len(all); size *= 2 {
+		for end := len(all); end > size/2; end -= size / 2 {
+			if s.try(s.changed(func(c *Case) {
+				c.Actions, c.Fates = slices.Clone(all[max(end-size, 0):end]), nil
+				and(c)
+			})) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fold lets two machines do what all did.
+func fold(c *Case) {
+	c.Replicas, c.Links, c.Late, c.Hubs, c.Liar, c.Fates = 2, [][2]int{{0, 1}}, nil, 0, 0, nil
+	for i := range c.Actions {
+		c.Actions[i].A %= 2
+		c.Actions[i].B = 1 - c.Actions[i].A
+	}
+}
+
+// tables leaves out all operations on a table.
+func (s *shrinker) tables() {
+	for _, t := range tableNames {
+		s.try(s.changed(func(c *Case) {
+			c.Actions = slices.Clone(c.Actions)
+			for i := range c.Actions {
+				var groups [][]Op
+				for _, g := range c.Actions[i].Write {
+					if g = slices.DeleteFunc(slices.Clone(g), func(op Op) bool { return op.Table == t }); len(g) > 0 {
+						groups = append(groups, g)
+					}
+				}
+				c.Actions[i].Write = groups
+			}
+			c.Actions = slices.DeleteFunc(c.Actions, func(a Action) bool { return a.Do == "write" && len(a.Write) == 0 })
+		}))
+	}
+}
+
+// kinds leaves out all actions of a kind.
+func (s *shrinker) kinds() {
+	kinds := map[string]bool{}
+	for _, a := range s.best.Actions {
+		kinds[a.Do] = true
+	}
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		s.try(s.changed(func(c *Case) {
+			c.Actions = slices.DeleteFunc(slices.Clone(c.Actions), func(a Action) bool { return a.Do == k })
+		}))
+	}
 }
 
 func (s *shrinker) size() int {
@@ -57,7 +203,7 @@ func (s *shrinker) try(c *Case) bool {
 		return false
 	}
 	r := Run(c, s.opt)
-	if r.Err == nil || r.Err.Promise != s.promise {
+	if r.Err == nil || r.Err.Promise != s.promise || isLiveness(r.Err) != s.liveness {
 		return false
 	}
 	s.best = c
@@ -141,6 +287,13 @@ func (c *Case) remove(n int) {
 		return i
 	}
 	c.Replicas--
+	if c.Liar == n {
+		c.Liar = 0
+	}
+	c.Liar = number(c.Liar)
+	if n < c.Hubs {
+		c.Hubs--
+	}
 	c.Late = slices.DeleteFunc(slices.Clone(c.Late), func(i int) bool { return i == n })
 	for i := range c.Late {
 		c.Late[i] = number(c.Late[i])

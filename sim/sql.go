@@ -34,6 +34,8 @@ type SQL interface {
 	Tables() (map[string]*Table, error)
 	// Replace puts this database in the place of another, beside what lies there that does not travel with a copied file.
 	Replace(old Medium)
+	// SetBack does the same where the fence that lies there cannot tell, and reports whether that is so.
+	SetBack(old Medium) bool
 }
 
 // Statement is one SQL statement with its arguments.

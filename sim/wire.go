@@ -84,6 +84,7 @@ func (w *World) disconnect(e *edge) {
 // send puts a frame on the edge, to meet its fate.
 func (w *World) send(e *edge, from int, f replica.Frame) {
 	s := &e.sides[from]
+	f = w.falsify(e.ends[from], e.ends[1-from], f)
 	bytes := replica.AppendFrame(nil, f)
 	m := Message{e.ends[from].id, e.ends[1-from].id, s.sent}
 	s.sent++

@@ -34,9 +34,14 @@ type World struct {
 	log      io.Writer // nil: no log
 	fault    *Violation
 	healed   bool
-	forked   bool // a copy ran beside its original, so that peers may refuse each other
+	forked   bool // a machine was set back without a sign, so that peers may refuse each other
 	hurt     bool // rows were damaged, so that audits may find something
 	damaged  bool // some messages arrive damaged, so that links may be refused
+	forks    map[crdt.Origin]*fork
+	lies     lies
+	most     int      // events; 0: no bound
+	masked   bool     // the recordings are, so that there are no audits
+	acting   *machine // whose replica runs just now
 	recorded map[Message]Fate
 }
 
@@ -64,22 +69,24 @@ func (v *Violation) Error() string {
 
 // NewWorld sets up the machines of a case.
 func NewWorld(c *Case, opt Options) *World {
-	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, digest: xxhash.New(), log: opt.Log}
+	w := &World{c: c, now: epoch, oracle: newOracle(), marks: Marks{}, most: opt.most, masked: opt.Mask != nil || opt.unaudited, forks: map[crdt.Origin]*fork{},
+		lies: lies{map[replica.RowKey]bool{}, map[crdt.Origin]bool{}, map[*machine]string{}}, digest: xxhash.New(), log: opt.Log}
 	medium := opt.medium(c)
+	w.forked = c.Liar > 0 // who was told different things may refuse each other
 	w.damaged = c.Rates.Cut > 0 || slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Do == "garbage" })
 	for _, f := range c.Fates {
 		w.damaged = w.damaged || f.Cut
 	}
 	for i := range c.Replicas {
 		m := &machine{
-			w: w, id: i, medium: medium(), edges: map[replica.LinkID]*edge{}, founder: i == 0, columns: firstColumns,
+			w: w, id: i, liar: c.Liar == i && i > 0, medium: medium(), edges: map[replica.LinkID]*edge{}, founder: i == 0, columns: firstColumns,
 			own: true, clock: wallClock{since: epoch}, rows: map[replica.RowKey]crdt.Row{}, claimed: crdt.Coverage{},
 		}
 		w.machines = append(w.machines, m)
 		m.mount()
 		if opt.Traces != nil {
 			var err error
-			if m.tape, err = trace.New(opt.Traces(i), 0); err != nil {
+			if m.tape, err = trace.New(opt.Traces(i), 0, opt.Mask); err != nil {
 				w.violate("harness", "%v", err)
 			}
 		}
@@ -123,7 +130,7 @@ func (w *World) step() {
 
 // run lets the world go on until a moment, or a violation.
 func (w *World) run(until int64) {
-	for len(w.events.heap) > 0 && w.events.heap[0].at <= until && w.fault == nil {
+	for len(w.events.heap) > 0 && w.events.heap[0].at <= until && w.fault == nil && !w.spent() {
 		w.step()
 	}
 	if w.fault == nil {
@@ -166,6 +173,9 @@ func (w *World) fate(m Message) Fate {
 
 // violate notes the first broken promise, which ends the run.
 func (w *World) violate(promise, format string, args ...any) {
+	if a := w.acting; a != nil && a.liar && promise != "P17" && promise != "harness" {
+		return // it may believe its own lies when they come back to it
+	}
 	if w.fault == nil {
 		w.fault = &Violation{promise, fmt.Sprintf(format, args...), w.stats.Events, w.now - epoch}
 		w.trace("VIOLATION", nil, w.fault.Error())
@@ -218,7 +228,7 @@ func (w *World) act(a Action) {
 		m.actAudit(a.B)
 	case "jump", "drift", "freeze":
 		w.actClock(m, a)
-	case "cut", "isolate", "deafen", "clog", "replay", "garbage":
+	case "cut", "isolate", "deafen", "clog", "replay", "garbage", "lie":
 		w.actNet(m, a)
 	default:
 		w.actMachine(m, a)
@@ -267,6 +277,8 @@ func (w *World) actNet(m *machine, a Action) {
 		}
 	case "garbage":
 		w.garbage(e, i, a.N)
+	case "lie":
+		w.lie(e, i, a.N)
 	}
 }
 
@@ -312,29 +324,31 @@ func (w *World) actMachine(m *machine, a Action) {
 		m.medium.Set(Trouble{Full: true})
 		w.after(a.N, func() { m.medium.Set(Trouble{}) })
 	case "backup":
-		if m.core != nil && m.core.IsReady() && m.rotten == 0 {
+		if m.core != nil && m.core.IsReady() && m.rotten == 0 && m.branch() == nil {
 			m.backup = m.save()
 		}
 	case "restore":
-		if m.backup != nil {
+		if m.backup != nil && m.branch() == nil {
 			w.mark("restored a backup")
 			b := m.backup
-			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade}, a.N, true)
+			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade, b.writer}, a.N, true)
 		}
 	case "wipe":
-		if w.othersReady(m) {
+		if w.othersReady(m) && m.branch() == nil {
 			w.mark("wiped")
 			if m.isHub() {
 				w.mark("hub wiped")
 			}
-			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil}, a.N, false)
+			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, crdt.Origin{}}, a.N, false)
 		}
+	case "setback":
+		w.actSetBack(m, a)
 	case "rot":
 		w.actRot(m, a)
 	case "clone":
 		w.actClone(m, a)
 	case "leave":
-		if m.gone = len(w.alive()) > 2; !m.gone {
+		if m.gone = len(w.alive()) > 2 && m.branch() == nil; !m.gone {
 			return
 		}
 		if m.gone = w.othersReady(m) && w.connected(); m.gone {
@@ -347,7 +361,7 @@ func (w *World) actMachine(m *machine, a Action) {
 // actClone puts a copy of one machine's database on another.
 func (w *World) actClone(m *machine, a Action) {
 	to := w.machines[a.B]
-	if m.core == nil || !m.core.IsReady() || m.rotten > 0 || to.gone || !w.othersReady(to) {
+	if m.core == nil || !m.core.IsReady() || m.rotten > 0 || m.branch() != nil || to.gone || to.branch() != nil || !w.othersReady(to) {
 		return
 	}
 	w.mark("cloned")
@@ -363,7 +377,7 @@ func (w *World) actRot(m *machine, a Action) {
 			others.Add(o.claimed)
 		}
 	}
-	if ok && len(m.claimed) > 0 && others.Includes(m.claimed) && d.Rot(a.N) {
+	if ok && len(m.claimed) > 0 && m.branch() == nil && others.Includes(m.claimed) && d.Rot(a.N) {
 		m.rotten++
 		w.hurt = true
 		w.mark("record damaged")
@@ -380,7 +394,7 @@ func newMediumLike(m Medium) Medium {
 
 // save sets aside what the machine has committed.
 func (m *machine) save() *saved {
-	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade)}
+	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade), m.writer}
 }
 
 // othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without

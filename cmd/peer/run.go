@@ -20,7 +20,7 @@ import (
 type runFlags struct {
 	bind, connect, hubs, allow, tables, relays []string
 	hub, found, mine, join, logs               bool
-	discover, relaying, punch                  bool
+	discover, relaying, punch, masked          bool
 	key, record, acks                          string
 }
 
@@ -42,6 +42,7 @@ func (f *runFlags) add(c *cobra.Command) {
 	fl.BoolVar(&f.mine, "mine", false, "when joining with rows of its own: they count as written now")
 	fl.StringVar(&f.key, "key", "", "`FILE` of the peer's identity (default: in the directory beside the database)")
 	fl.StringVar(&f.record, "record", "", "record the replica to this `FILE`, for peer sim replay; it holds rows, as the database does")
+	fl.BoolVar(&f.masked, "record-masked", false, "put other keys and values in the recording, so that it can be given away")
 	fl.BoolVarP(&f.logs, "verbose", "v", false, "log connections too")
 }
 
@@ -93,6 +94,9 @@ func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error
 	c.Discover, c.Relaying, c.Punch = c.Discover || f.discover, c.Relaying || f.relaying, c.Punch || f.punch
 	if f.record != "" {
 		c.Record = f.record
+	}
+	if c.Masked = c.Masked || f.masked; c.Masked && c.Record == "" {
+		return c, arg, usageError{errors.New("--record-masked says how to record: name the file with --record FILE")}
 	}
 	if f.key != "" {
 		c.Identity = f.key

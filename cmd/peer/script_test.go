@@ -20,7 +20,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exitcode": cmdExitCode, "sql": cmdSQL, "start": cmdStart, "stop": cmdStop, "peer": cmdPeer,
+			"exitcode": cmdExitCode, "sql": cmdSQL, "start": cmdStart, "interrupt": cmdStop, "peer": cmdPeer,
 		},
 	})
 }
@@ -114,7 +114,7 @@ func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
 	scripted.Store(p.cmd.Process.Pid, p)
 }
 
-// cmdStop is Ctrl-C, after which the peer must end with 0: stop NAME.
+// cmdStop is Ctrl-C, after which the peer must end with 0: interrupt NAME. (stop is a command of testscript itself, which ends the script.)
 func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
 	pid, err := strconv.Atoi(ts.ReadFile(args[0] + ".pid"))
 	ts.Check(err)

@@ -61,7 +61,7 @@ func (f *simFlags) add(c *cobra.Command) {
 	fl.IntVar(&f.cfg.Steps, "steps", 3000, "about how many events the faulty phase has")
 	fl.IntVar(&f.cfg.Replicas, "replicas", 0, "machines (0: 3 to 7, by the seed)")
 	fl.StringVar(&f.topology, "topology", "", "mesh, star, ring or random (default: by the seed)")
-	fl.StringVar(&f.faults, "faults", "swarm", "swarm, none, net, disk or clock")
+	fl.StringVar(&f.faults, "faults", "swarm", "swarm, none, net, disk, clock or lies")
 	fl.StringVar(&f.store, "store", "", "memory, disk or sql (default: memory or disk by the seed, sql for one in 50)")
 }
 
@@ -78,9 +78,9 @@ func (f *simFlags) config() (sim.Config, error) {
 		return f.cfg, fmt.Errorf("there is no topology %q: write mesh, star, ring or random", f.topology)
 	}
 	switch f.cfg.Faults {
-	case sim.FaultsSwarm, sim.FaultsNone, sim.FaultsNet, sim.FaultsDisk, sim.FaultsClock:
+	case sim.FaultsSwarm, sim.FaultsNone, sim.FaultsNet, sim.FaultsDisk, sim.FaultsClock, sim.FaultsLies:
 	default:
-		return f.cfg, fmt.Errorf("there are no faults %q: write swarm, none, net, disk or clock", f.faults)
+		return f.cfg, fmt.Errorf("there are no faults %q: write swarm, none, net, disk, clock or lies", f.faults)
 	}
 	return f.cfg, nil
 }

@@ -43,6 +43,8 @@ type record struct {
 	Asked uint64
 	Err   string // that the store returned
 	Data  cbor.RawMessage
+
+	keys []string // in memory, of masked rows: whose they are
 }
 
 var table = crc32.MakeTable(crc32.Castagnoli)

@@ -16,24 +16,29 @@ import (
 // Recorder writes a trace. A nil Recorder records nothing and costs nothing. It is not safe for concurrent use. An error of the
 // writer ends the recording, not the replica: Err returns it.
 type Recorder struct {
-	w    io.Writer
-	left int64 // bytes
-	buf  []byte
-	out  digest
-	err  error
-	full bool
+	w     io.Writer
+	left  int64    // bytes
+	round []record // of the present round
+	out   digest
+	mask  *mask // nil: keys and values are written as they are
+	err   error
+	full  bool
 }
 
 // New returns a Recorder that writes at most limit bytes; 0: DefaultBytes. What it writes at once is whole records, so that a crash
-// leaves what can be replayed.
-func New(w io.Writer, limit int64) (*Recorder, error) {
+// leaves what can be replayed. With a key, which must be secret and random, keys and values are masked; see the package comment.
+func New(w io.Writer, limit int64, key *[32]byte) (*Recorder, error) {
 	if limit == 0 {
 		limit = DefaultBytes
 	}
 	if _, err := io.WriteString(w, header); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
-	return &Recorder{w: w, left: limit - int64(len(header)), out: newDigest()}, nil
+	r := &Recorder{w: w, left: limit - int64(len(header)), out: newDigest()}
+	if key != nil {
+		r.mask = newMask(*key)
+	}
+	return r, nil
 }
 
 // Err says why the recording has ended: nil while it goes on.
@@ -66,7 +71,7 @@ func (r *Recorder) Process(ctx context.Context, s replica.Store, core *replica.R
 		return replica.Process(ctx, s, core, now, capture, in, out)
 	}
 	rec := roundRec{Wall: now.Wall, Mono: now.Mono, Capture: capture}
-	for _, i := range in {
+	for _, i := range r.mask.inputs(in) {
 		rec.Inputs = append(rec.Inputs, inputOf(i))
 	}
 	r.put(kindRound, 0, rec, nil)
@@ -89,14 +94,15 @@ func (r *Recorder) put(k kind, asked uint64, data any, failed error) {
 	}
 	rec := record{Kind: k, Asked: asked}
 	if failed != nil {
-		rec.Err = failed.Error()
+		rec.Err = r.mask.text(failed)
 	}
 	if data != nil {
+		r.mask.data(data)
 		if rec.Data, r.err = cbor.Marshal(data); r.err != nil {
 			return
 		}
 	}
-	r.buf, r.err = appendRecord(r.buf, rec)
+	r.round = append(r.round, rec)
 }
 
 // done writes the records of this round.
@@ -105,17 +111,30 @@ func (r *Recorder) done() {
 	if r == nil || r.Err() != nil {
 		return
 	}
-	if int64(len(r.buf)) > r.left {
-		r.buf = r.buf[:0]
-		if r.put(kindFull, 0, nil, nil); r.err == nil {
-			_, r.err = r.w.Write(r.buf)
-		}
-		r.full = true
+	if r.round, r.err = r.mask.rerun(r.round); r.err != nil {
 		return
 	}
-	_, r.err = r.w.Write(r.buf)
-	r.left -= int64(len(r.buf))
-	r.buf = r.buf[:0]
+	buf := r.encoded()
+	if r.full = int64(len(buf)) > r.left; r.full {
+		r.round = []record{{Kind: kindFull}}
+		buf = r.encoded()
+	}
+	if r.err == nil {
+		_, r.err = r.w.Write(buf)
+	}
+	r.left -= int64(len(buf))
+}
+
+// encoded returns the records of this round as bytes, and forgets them.
+func (r *Recorder) encoded() (buf []byte) {
+	for _, rec := range r.round {
+		if r.err == nil {
+			buf, r.err = appendRecord(buf, rec)
+		}
+	}
+	clear(r.round)
+	r.round = r.round[:0]
+	return buf
 }
 
 func (r *Recorder) frames() int {
@@ -242,7 +261,8 @@ func (v recordedView) Tolerant() replica.View { return recordedView{v.View.Toler
 
 func (v recordedView) Load() (replica.State, error) {
 	st, err := v.View.Load()
-	v.r.put(kindState, 0, stateOf(st), err)
+	rec := stateOf(st)
+	v.r.put(kindState, 0, &rec, err)
 	return st, err
 }
 
@@ -253,6 +273,7 @@ func (v recordedView) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 		recs[i] = rowOf(r)
 	}
 	v.r.put(kindRows, askedRows(keys), recs, err)
+	v.r.mask.asks(v.r.round, keys)
 	return rows, err
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
 )
@@ -35,7 +37,7 @@ func Replay(in io.Reader, each func(round int, now replica.Instant, inputs []rep
 	if err != nil {
 		return Summary{}, err
 	}
-	p := &player{r: r, out: newDigest(), each: each}
+	p := &player{next: r.next, place: func() int64 { return r.offset }, out: newDigest(), each: each}
 	err = p.run()
 	p.sum.Frames, p.sum.Digest = p.out.frames, p.out.Sum64()
 	if errors.Is(err, errCut) {
@@ -46,12 +48,15 @@ func Replay(in io.Reader, each func(round int, now replica.Instant, inputs []rep
 
 // player gives a core what the trace holds.
 type player struct {
-	r    *reader
-	core *replica.Replica
-	out  digest
-	sum  Summary
-	each func(int, replica.Instant, []replica.Input, uint64)
-	bad  error // what is wrong with the trace, or with what the core asked for
+	next  func() (record, error)
+	place func() int64                             // of the next record
+	keep  func(record)                             // takes each record with what this core asks for and hands out, which is then not compared; nil: it is compared
+	rows  func([]replica.RowKey) ([]rowRec, error) // answers for rows; nil: from the trace
+	core  *replica.Replica
+	out   digest
+	sum   Summary
+	each  func(int, replica.Instant, []replica.Input, uint64)
+	bad   error // what is wrong with the trace, or with what the core asked for
 }
 
 // errAsAgain is what a store returns where it failed when it was recorded.
@@ -59,7 +64,7 @@ var errAsAgain = errors.New("the store failed here when this was recorded")
 
 func (p *player) run() error {
 	for {
-		rec, err := p.r.next()
+		rec, err := p.next()
 		if err == io.EOF {
 			return nil
 		}
@@ -71,8 +76,10 @@ func (p *player) run() error {
 			p.sum.Full = true
 			return nil
 		case kindLoad:
+			p.kept(rec)
 			err = p.load(rec)
 		case kindRound:
+			p.kept(rec)
 			err = p.round(rec)
 		default:
 			err = p.damage(fmt.Errorf("record %d where a round should begin", rec.Kind))
@@ -83,7 +90,13 @@ func (p *player) run() error {
 	}
 }
 
-func (p *player) damage(err error) error { return &DamageError{p.r.offset, err} }
+func (p *player) kept(rec record) {
+	if p.keep != nil {
+		p.keep(rec)
+	}
+}
+
+func (p *player) damage(err error) error { return &DamageError{p.place(), err} }
 
 func (p *player) diverged(format string, args ...any) error {
 	return &DivergedError{p.sum.Rounds, fmt.Sprintf(format, args...)}
@@ -160,7 +173,15 @@ func (p *player) done(now replica.Instant, in []replica.Input) error {
 	if err := decode(rec.Data, &want); err != nil {
 		return p.damage(err)
 	}
-	if got := p.out.Sum64(); got != want.Digest {
+	got := p.out.Sum64()
+	if p.keep != nil {
+		want = outRec{Frames: p.out.frames, Digest: got}
+		if rec.Data, err = cbor.Marshal(want); err != nil {
+			return err
+		}
+		p.keep(rec)
+	}
+	if got != want.Digest {
 		return p.diverged("%d frames with digest %016x came out, recorded are %d with %016x", p.out.frames, got, want.Frames, want.Digest)
 	}
 	if p.each != nil {
@@ -174,7 +195,10 @@ func (p *player) take(kinds ...kind) (record, error) {
 	if p.bad != nil {
 		return record{}, p.bad
 	}
-	rec, err := p.r.next()
+	rec, err := p.next()
+	for p.rows != nil && err == nil && rec.Kind == kindRows {
+		rec, err = p.next() // rows that this core does not ask for
+	}
 	if err == io.EOF {
 		err = p.damage(errCut)
 	}
@@ -204,6 +228,10 @@ func (p *player) answer(k kind, asked uint64, to any) error {
 }
 
 func (p *player) check(rec record, asked uint64, to any) error {
+	if p.keep != nil {
+		rec.Asked = asked
+		p.keep(rec)
+	}
 	if rec.Asked != asked {
 		p.bad = p.diverged("the core did %s with other arguments", rec.Kind)
 		return p.bad
@@ -290,7 +318,13 @@ func (s *playback) Load() (replica.State, error) {
 
 func (s *playback) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	var recs []rowRec
-	if err := (*player)(s).answer(kindRows, askedRows(keys), &recs); err != nil {
+	var err error
+	if s.rows != nil {
+		recs, err = s.rows(keys)
+	} else {
+		err = (*player)(s).answer(kindRows, askedRows(keys), &recs)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if len(recs) != len(keys) {
@@ -339,6 +373,7 @@ func (s *playback) stream(k kind, asked uint64, each func(record) (bool, error))
 		if rec.Kind == kindEnd {
 			return p.check(rec, asked, nil)
 		}
+		p.kept(rec)
 		if !more {
 			p.bad = p.diverged("the core stopped to %s before the recording does", k)
 			return p.bad

@@ -1,6 +1,7 @@
 package sqlworld
 
 import (
+	"database/sql"
 	"fmt"
 	"strings"
 
@@ -42,6 +43,11 @@ func (m *medium) Query(query string, args ...any) (out [][]any, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", query, err)
 	}
+	return all(rows)
+}
+
+// all reads rows to their end.
+func all(rows *sql.Rows) (out [][]any, err error) {
 	defer rows.Close()
 	cols, err := rows.Columns()
 	if err != nil {
@@ -62,44 +68,76 @@ func (m *medium) Query(query string, args ...any) (out [][]any, err error) {
 
 // Tables reads every table that is not ours.
 func (m *medium) Tables() (map[string]*sim.Table, error) {
-	names, err := m.Query(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\'`)
-	if err != nil {
+	if err := m.look(); err != nil {
 		return nil, err
 	}
 	out := map[string]*sim.Table{}
-	for _, n := range names {
-		if out[n[0].(string)], err = m.table(n[0].(string)); err != nil {
+	for name, form := range m.forms {
+		var err error
+		if out[name], err = m.rows(form); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func (m *medium) table(name string) (*sim.Table, error) {
-	t := &sim.Table{Cols: map[string]sim.Default{}, Rows: map[crdt.Key]map[string]crdt.Value{}}
+// form is what a table is without its rows, and how they are read.
+type form struct {
+	sim.Table
+	cols []string // beside the key
+	read *sql.Stmt
+}
+
+// look reads the forms of the tables, where they may have changed: that takes longer than to read the rows.
+func (m *medium) look() error {
+	version, err := m.Query("PRAGMA schema_version")
+	if err != nil || m.forms != nil && m.version == version[0][0] {
+		return err
+	}
+	m.version, m.forms = version[0][0], map[string]*form{}
+	names, err := m.Query(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\'`)
+	for i := 0; err == nil && i < len(names); i++ {
+		name := names[i][0].(string)
+		m.forms[name], err = m.form(name)
+	}
+	return err
+}
+
+func (m *medium) form(name string) (*form, error) {
+	t := &form{Table: sim.Table{Cols: map[string]sim.Default{}}}
 	info, err := m.Query(`SELECT name, dflt_value, pk FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY pk, name`, name)
 	if err != nil {
 		return nil, err
 	}
-	var cols []string
 	for _, c := range info {
 		if c[2].(int64) > 0 {
 			t.Key = append(t.Key, c[0].(string))
 			continue
 		}
-		cols = append(cols, c[0].(string))
+		t.cols = append(t.cols, c[0].(string))
 		if t.Cols[c[0].(string)], err = m.defaultOf(c[1]); err != nil {
 			return nil, err
 		}
 	}
-	if err := m.readUnique(name, t); err != nil {
+	if err := m.readUnique(name, &t.Table); err != nil {
 		return nil, err
 	}
-	all := append(append([]string{}, t.Key...), cols...)
+	all := append(append([]string{}, t.Key...), t.cols...)
 	for i, c := range all {
 		all[i] = `+"` + c + `"`
 	}
-	rows, err := m.Query(`SELECT ` + strings.Join(all, ", ") + ` FROM "` + name + `"`)
+	t.read, err = m.users.Prepare(`SELECT ` + strings.Join(all, ", ") + ` FROM "` + name + `"`)
+	return t, err
+}
+
+func (m *medium) rows(f *form) (*sim.Table, error) {
+	t := f.Table
+	t.Rows = map[crdt.Key]map[string]crdt.Value{}
+	read, err := f.read.Query()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := all(read)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +148,7 @@ func (m *medium) table(name string) (*sim.Table, error) {
 			if i < len(t.Key) {
 				key = append(key, value(v))
 			} else {
-				row[cols[i-len(t.Key)]] = value(v)
+				row[f.cols[i-len(t.Key)]] = value(v)
 			}
 		}
 		k, err := crdt.KeyOf(key...)
@@ -119,7 +157,7 @@ func (m *medium) table(name string) (*sim.Table, error) {
 		}
 		t.Rows[k] = row
 	}
-	return t, nil
+	return &t, nil
 }
 
 // defaultOf evaluates a DEFAULT that is a constant.

@@ -75,6 +75,9 @@ type medium struct {
 	bridge *sqlbridge.Bridge
 	opened sqlbridge.Opened
 	token  int64 // of a copy: the token in the fence of its original
+
+	forms   map[string]*form // of the users' tables ...
+	version any              // ... at this version of the schema
 	sim.Trouble
 }
 
@@ -141,6 +144,13 @@ func (m *medium) kill() error {
 	return m.put(before)
 }
 
+// Discard closes the database and removes it.
+func (m *medium) Discard() {
+	m.close()
+	_ = m.put(nil)
+	_ = os.RemoveAll(sqlbridge.Dir(m.path))
+}
+
 func (m *medium) close() {
 	if m.bridge != nil {
 		_ = m.bridge.Close()
@@ -149,7 +159,7 @@ func (m *medium) close() {
 	if m.users != nil {
 		_ = m.users.Close()
 	}
-	m.bridge, m.peer, m.users = nil, nil, nil
+	m.bridge, m.peer, m.users, m.forms = nil, nil, nil, nil
 }
 
 // suffixes are those of the files that make up a database.
@@ -221,10 +231,28 @@ func (m *medium) tokens() (now, before int64) {
 // Replace puts this database where another was, into the same file. Where the fence still accepts the token of the copy, which
 // it does for seconds, nobody could tell: then the copy lies elsewhere, without a fence.
 func (m *medium) Replace(old sim.Medium) {
-	o := old.(*medium)
-	if now, before := o.tokens(); m.token == now || m.token == before {
-		return
+	if o := old.(*medium); !m.accepted(o) {
+		m.move(o)
 	}
+}
+
+// SetBack puts this database where another was, if the fence there accepts it.
+func (m *medium) SetBack(old sim.Medium) bool {
+	o := old.(*medium)
+	if m.token == 0 || !m.accepted(o) {
+		return false
+	}
+	m.move(o)
+	return true
+}
+
+// accepted reports whether the fence of a database takes this one for it.
+func (m *medium) accepted(o *medium) bool {
+	now, before := o.tokens()
+	return m.token == now || m.token == before
+}
+
+func (m *medium) move(o *medium) {
 	files, err := m.files()
 	o.close()
 	m.close()

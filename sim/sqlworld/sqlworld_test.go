@@ -2,8 +2,10 @@ package sqlworld
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/rowmesh/rowmesh/replica/trace"
@@ -48,12 +50,16 @@ func TestSwarm(t *testing.T) {
 	}
 }
 
-// TestRecordingsReplay: P25. A replica in a database, with capture, does the same again without one.
+// TestRecordingsReplay: P25. A replica in a database, with capture, does the same again without one, also with other values.
 func TestRecordingsReplay(t *testing.T) {
 	for seed := range uint64(8) {
+		var mask *[32]byte
+		if seed%2 == 1 {
+			mask = new([32]byte)
+		}
 		var tapes []*bytes.Buffer
 		c := sim.Plan(sim.Config{Seed: seed, Steps: 600, Store: sim.StoreSQL})
-		r := sim.Run(c, sim.Options{SQL: lab(t).Medium, Traces: func(int) io.Writer {
+		r := sim.Run(c, sim.Options{SQL: lab(t).Medium, Mask: mask, Traces: func(int) io.Writer {
 			tapes = append(tapes, &bytes.Buffer{})
 			return tapes[len(tapes)-1]
 		}})
@@ -61,9 +67,32 @@ func TestRecordingsReplay(t *testing.T) {
 			t.Fatal(r)
 		}
 		for i, tape := range tapes {
-			if sum, err := trace.Replay(tape, nil); err != nil || sum.Cut {
+			if sum, err := trace.Replay(tape, nil); err != nil || sum.Cut || sum.Full {
 				t.Errorf("seed %d, machine %d: %+v %v", seed, i, sum, err)
 			}
 		}
+	}
+}
+
+// TestSetBacks: P22. A database that is put back, with all that lies beside it as it was, forks as a replica without SQL does.
+func TestSetBacks(t *testing.T) {
+	marks := sim.Marks{}
+	for seed := range uint64(20) {
+		c := sim.Plan(sim.Config{Seed: seed, Steps: 150, Replicas: 3, Store: sim.StoreSQL, Faults: sim.FaultsNone})
+		for i, a := range c.Actions {
+			c.Actions[i].At = 2000 + a.At%3000
+		}
+		m := int(seed % 3)
+		c.Actions = append(c.Actions, sim.Action{At: 3000, Do: "backup", A: m}, sim.Action{At: 4000, Do: "setback", A: m, N: 100}, sim.Action{At: 4000, Do: "isolate", A: m, N: 500})
+		slices.SortStableFunc(c.Actions, func(a, b sim.Action) int { return cmp.Compare(a.At, b.At) })
+		c.End = 5000
+		r := sim.Run(c, sim.Options{SQL: lab(t).Medium})
+		if r.Err != nil {
+			t.Fatalf("%v\n%s", r, c)
+		}
+		marks.Add(r.Marks)
+	}
+	if marks["both branches kept"] < 5 {
+		t.Errorf("only few forks:\n%s", marks)
 	}
 }
