@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -168,4 +169,37 @@ func TestAuditOfMany(t *testing.T) {
 		}
 		w.requireEqual()
 	}
+}
+
+// TestAuditRefused: an audit with somebody who cannot take part says why, at once or when it is told.
+func TestAuditRefused(t *testing.T) {
+	w := newWorld(t, 2, 2)
+	a, b := w.nodes[0], w.nodes[1]
+	w.connect(a, b)
+	w.run(1000)
+	w.write(a, 5, 10)
+	w.run(1000)
+	refused := func(n *node, ask Audit, want error) {
+		t.Helper()
+		n.in = append(n.in, Input{Audit: &ask})
+		w.run(1000)
+		if rep := n.r.AuditReport(); !rep.Over || !errors.Is(rep.Err, want) {
+			t.Errorf("the audit came to %+v, want %v", rep, want)
+		}
+	}
+	refused(a, Audit{}, nil)
+	refused(a, Audit{Link: 1 << 40}, ErrAuditPeer)
+	refused(a, Audit{Tables: []string{"nothing"}}, ErrAuditTable)
+	b.sees = func(_ *node, f Frame) bool { return f.Type != FramePull }
+	b.r.ready = false // as after it began anew; a has not heard of it
+	refused(a, Audit{}, ErrAuditBusy)
+	refused(b, Audit{}, ErrAuditBusy)
+	b.r.ready, b.sees = true, nil
+	a.r.links[0].ready = false
+	refused(a, Audit{}, ErrAuditBusy)
+	a.r.links[0].ready, a.r.links[0].audits = true, false // as after the HELLO of an older program
+	refused(a, Audit{}, ErrAuditOld)
+	w.cut(w.wires[0])
+	w.run(100)
+	refused(a, Audit{}, ErrAuditPeer)
 }
