@@ -147,6 +147,7 @@ func (m *memRound) Commit(b Batch) error {
 	}
 	if b.Restart {
 		clear(m.rows)
+		m.put = nil
 	}
 	for _, c := range slices.Concat(m.put, b.Rows) {
 		m.rows[RowKey{c.Schema.Table, c.Key}] = c.New

@@ -100,7 +100,7 @@ type Batch struct {
 	Rows    []RowChange    // each row once
 	Heads   crdt.Coverage  // the heads that changed; 0: the origin is no longer claimed
 	Copy    []byte         // the state of the unfinished first copy, where it changed; empty and not nil: it is over
-	Restart bool           // before anything else: forget all rows and the index of transactions
+	Restart bool           // before anything else: forget all rows, those that this round put too, and the index of transactions
 	Put     bool           // more rows were put ahead, which Rows does not have
 }
 

@@ -506,7 +506,9 @@ func (r *watchedRound) Commit(b replica.Batch) error {
 	m.writing = nil
 	m.w.checkClock(m, b.Heads)
 	err := r.Round.Commit(b)
-	b.Rows = slices.Concat(r.put, b.Rows)
+	if !b.Restart {
+		b.Rows = slices.Concat(r.put, b.Rows)
+	}
 	if err != nil {
 		b.Heads = maps.Clone(b.Heads)
 		m.doubt, m.unsure = &b, own

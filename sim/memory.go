@@ -221,6 +221,7 @@ func (m *memoryRound) take(b replica.Batch) {
 		clear(m.rows)
 		clear(m.refs)
 		clear(m.times)
+		m.put = nil
 	}
 	for _, c := range slices.Concat(m.put, b.Rows) {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}

@@ -92,7 +92,9 @@ func (r *round) Commit(b replica.Batch) error {
 	if b.IsZero() {
 		return nil
 	}
-	b.Rows = slices.Concat(r.ahead, b.Rows)
+	if !b.Restart {
+		b.Rows = slices.Concat(r.ahead, b.Rows)
+	}
 	tables, err := r.collect(b)
 	if err != nil {
 		r.forget()

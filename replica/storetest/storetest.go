@@ -487,8 +487,35 @@ func testCopy(t *testing.T, open Open) {
 			b.Rows[i].Old = crdt.Row{}
 		}
 	})
+	s = restartAfterPut(t, open, s, g)
 	next("", func(b *replica.Batch) { b.Ready, b.Copy = true, []byte{} })
 	s.Close()
+}
+
+// restartAfterPut puts rows, and then has all rows forgotten in the same round.
+func restartAfterPut(t *testing.T, open Open, s replica.Store, g *generator) replica.Store {
+	t.Helper()
+	b := g.batch()
+	r, err := s.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Put(b.Rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Commit(replica.Batch{Schemas: b.Schemas, Put: true, Restart: true, Copy: []byte{}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t)
+	clear(g.m.rows)
+	read(t, s, func(v replica.View) {
+		if n, err := v.Count(); err != nil || n != 0 {
+			t.Errorf("%d rows are left after a restart, %v", n, err)
+		}
+		compareRows(t, g, v)
+	})
+	return s
 }
 
 func testAbort(t *testing.T, open Open) {
