@@ -214,6 +214,7 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 	if err != nil {
 		return err
 	}
+	r.learnHeads(l, p.seen) // so that it can be asked to go on where this session breaks
 	if r.ready {
 		err = p.stage.add(c.Delta)
 	} else if ok := r.copyable(l, p); !ok {
