@@ -207,7 +207,7 @@ func (w *World) distances(from *machine) map[*machine]int {
 	for next := []*machine{from}; len(next) > 0; next = next[1:] {
 		for _, e := range w.edgesOf(next[0]) {
 			o := e.ends[1-e.index(next[0])]
-			if _, seen := far[o]; !seen && !o.gone {
+			if _, seen := far[o]; !seen && !o.gone && !o.liar {
 				far[o] = far[next[0]] + 1
 				next = append(next, o)
 			}

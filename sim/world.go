@@ -400,13 +400,13 @@ func (m *machine) save() *saved {
 // othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without
 // damage.
 func (w *World) othersReady(m *machine) bool {
-	return slices.ContainsFunc(w.machines, func(o *machine) bool { return o != m && !o.gone && o.rotten == 0 && len(o.claimed) > 0 })
+	return slices.ContainsFunc(w.machines, func(o *machine) bool { return o != m && !o.gone && !o.liar && o.rotten == 0 && len(o.claimed) > 0 })
 }
 
 // connected reports whether a chain of links leads from each machine that is not gone to each other.
 func (w *World) connected() bool {
-	all := w.alive()
-	return len(w.distances(all[0])) == len(all)
+	all := slices.DeleteFunc(w.alive(), func(m *machine) bool { return m.liar }) // it will be expelled
+	return len(all) > 0 && len(w.distances(all[0])) == len(all)
 }
 
 // replace gives a machine another database, and starts it again after a while. The fence notices, so that it
