@@ -107,7 +107,7 @@ func (k Key) Compare(l Key) int {
 }
 
 // value returns the only part of a key.
-func (k Key) value() Value { return Value{k.enc} }
+func (k Key) value() Value { return Value(k) }
 
 // parts reads how many parts a key has. The cursor is on a checked key, or on none.
 func (c *cursor) parts() int {
