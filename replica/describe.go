@@ -155,7 +155,7 @@ func (b helloBody) String() string {
 }
 
 func (b pullBody) String() string {
-	return line(fmt.Sprintf("%d claims %s", b.Session, b.Claims), iff(b.Copy, "copy"), iff(b.After != nil, "resume cut %s seen %s after %s", b.Cut, b.Seen, b.After))
+	return line(fmt.Sprintf("%d claims %s", b.Session, b.Claims), iff(b.Copy, "copy"), iff(b.Chunk > 0, "chunks of %d bytes", b.Chunk), iff(b.After != nil, "resume cut %s seen %s after %s", b.Cut, b.Seen, b.After))
 }
 
 func (b chunkBody) String() string {

@@ -65,6 +65,9 @@ const (
 	// defaultChunkBytes is the size a chunk is filled to: large enough to compress and commit well, small enough
 	// that serving it takes a few milliseconds.
 	defaultChunkBytes = 256 << 10
+	// minChunkBytes is to what chunks become smaller on links that die before one has come: still some dozens of rows, and a
+	// few kilobytes on the wire.
+	minChunkBytes = 8 << 10
 	// defaultStageBytes is how much of a session is held in memory until it is whole; what is more goes to the scratch space.
 	defaultStageBytes = 4 << 20
 	// defaultPutRows is how many changed rows of a large session, or of a first copy, gather before they are handed to the

@@ -62,6 +62,7 @@ func (r *Replica) tickPull() {
 		if l != nil {
 			l.whole = true // in case that it is the vector
 		}
+		r.askSmaller(p)
 		r.breakPull(l, r.now.Mono+millis(busyRetry))
 	}
 	if l := r.server(); l != nil {
@@ -132,6 +133,9 @@ func (r *Replica) startPull(l *link) {
 		cut, seen := r.pack(vectorOf(p.cut), bases...), r.pack(vectorOf(p.seen), bases...)
 		body.Cut, body.After, body.Seen = &cut, p.after, &seen
 	}
+	if r.smaller > 0 {
+		body.Chunk = defaultChunkBytes >> r.smaller
+	}
 	p.bases = append(p.bases, l.ours)
 	if l.theirs != nil {
 		body.Holds = l.theirs.hash[:]
@@ -172,7 +176,16 @@ func (r *Replica) breakPull(l *link, notBefore int64) {
 func (r *Replica) dropSessions(l *link) {
 	r.dropServed(l)
 	if r.pull != nil && r.pull.active && r.pull.link == l.id {
+		r.askSmaller(r.pull)
 		r.breakPull(nil, 0)
+	}
+}
+
+// askSmaller asks for smaller chunks from now on where a session ended before one had come: its link may never last for a whole
+// one. Sessions that end well ask for larger ones again.
+func (r *Replica) askSmaller(p *pull) {
+	if p.chunks == 0 && defaultChunkBytes>>r.smaller > minChunkBytes {
+		r.smaller++
 	}
 }
 
@@ -354,6 +367,7 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 	}
 	r.becomeReady(l)
 	r.stats.SessionsPulled++
+	r.smaller = max(r.smaller-1, 0)
 	r.learnHeads(l, cut)
 	r.unlearn(l, p.wanted, cut)
 	return r.Release(v, r.now)

@@ -83,6 +83,7 @@ type Replica struct {
 	pull    *pull // the session this replica is a client of, or the stage of a broken one
 	served  []*served
 	audit   *audit // the last that was asked for here; nil: none
+	smaller int    // by how many halvings chunks are asked for smaller than usual
 	session uint64 // the last number given out, of a session or of a question of an audit
 	run     uint64 // the last run number given out, for sessions served
 

@@ -25,6 +25,7 @@ type served struct {
 	claims crdt.Coverage
 	bases  []*known // vectors that the client holds
 	credit uint64
+	chunk  int // size to which chunks are filled
 	seq    uint64
 	first  crdt.Coverage // the cut of the first pass; told with chunk 0
 	seen   crdt.Coverage // what the client was told that this replica holds
@@ -70,7 +71,10 @@ func (r *Replica) onPull(l *link, body []byte) error {
 	r.run++
 	s := &served{
 		link: l, id: b.Session, run: r.run, claims: claims, bases: bases, credit: min(b.Credit, maxCredit), first: r.coverage.Clone(),
-		told: map[*crdt.Schema]struct{}{},
+		told: map[*crdt.Schema]struct{}{}, chunk: r.cfg.ChunkBytes,
+	}
+	if b.Chunk > 0 {
+		s.chunk = min(s.chunk, max(int(min(b.Chunk, MaxMessageBytes)), minChunkBytes))
 	}
 	s.caps.own, s.caps.other, s.rows = b.CapOwn, b.Cap, b.Copy
 	if !r.ready {
@@ -219,7 +223,7 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 // lastPass makes a whole pass in one view. Where it turns out too much for one go it becomes an ordinary
 // pass, to be gone on with later; but not for ever, or a busy server would never end a session.
 func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
-	for sent := 0; ; sent += r.cfg.ChunkBytes {
+	for sent := 0; ; sent += s.chunk {
 		if sent >= lastPassBytes && s.pass <= maxPasses {
 			return false, nil
 		}
@@ -324,7 +328,7 @@ func (f *filler) add(row RowState) (more bool) {
 		f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
 	}
 	f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
-	f.full = f.delta.Size() >= f.r.cfg.ChunkBytes
+	f.full = f.delta.Size() >= f.s.chunk
 	return !f.full
 }
 

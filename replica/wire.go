@@ -45,6 +45,7 @@ type pullBody struct {
 	Seen    *packed       `cbor:"8,keyasint,omitempty"`  // resume: what the broken session's server held last
 	Copy    bool          `cbor:"9,keyasint,omitempty"`  // a first copy: visit all rows in the order of their keys first
 	Holds   []byte        `cbor:"10,keyasint,omitempty"` // the hash of a vector that the server told and the client holds
+	Chunk   uint64        `cbor:"11,keyasint,omitempty"` // fill chunks to so many bytes only: links have died before a larger one came
 }
 
 // placeBody is a Position on the wire. End stands for the place after everything. Without an origin (16 zero bytes) it is a
