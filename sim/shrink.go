@@ -97,8 +97,9 @@ func gist(text string) string {
 // boldly tries what leaves out most at once. A run of a large case is long, above all with databases, and a small one short.
 func (s *shrinker) boldly(v *Violation) {
 	s.try(s.changed(func(c *Case) { c.Disk, c.SQL = false, false }))
-	if s.best.SQL && !s.elsewhere(v) && !s.windows(fold) {
-		s.windows(func(*Case) {})
+	same := func(*Case) {}
+	if s.best.SQL && !s.lasts(fold) && !s.lasts(same) && !s.elsewhere(v) && !s.windows(fold) {
+		s.windows(same)
 	}
 	var where int
 	if _, err := fmt.Sscanf(v.Text, "m%d", &where); err != nil || where >= s.best.Replicas {
@@ -141,6 +142,20 @@ func (s *shrinker) windows(and func(*Case)) bool {
 			})) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// lasts tries the last few actions, and then more and more, without fates.
+func (s *shrinker) lasts(and func(*Case)) bool {
+	all := s.best.Actions
+	for size := 8; size < len(all); size *= 2 {
+		if s.try(s.changed(func(c *Case) {
+			c.Actions, c.Fates = slices.Clone(all[len(all)-size:]), nil
+			and(c)
+		})) {
+			return true
 		}
 	}
 	return false
