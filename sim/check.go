@@ -75,13 +75,21 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	case !m.ready: // it holds parts of a first copy, and shows nothing
 		return
 	case b.Ready:
+		m.saw(maps.Keys(m.rows))
 		w.wholeOrAbsent(m, maps.Keys(m.rows))
 		w.shows(m, maps.Keys(m.rows))
 		return
 	}
+	m.saw(keysOf(b.Rows))
 	w.wholeOrAbsent(m, keysOf(b.Rows))
 	if w.stats.Commits%checkedOneIn == 0 {
 		w.shows(m, keysOf(b.Rows))
+	}
+}
+
+func (m *machine) saw(keys iter.Seq[replica.RowKey]) {
+	for k := range keys {
+		m.seen = max(m.seen, m.rows[k].Max().Time)
 	}
 }
 

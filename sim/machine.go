@@ -48,6 +48,7 @@ type machine struct {
 	rows    map[replica.RowKey]crdt.Row // as committed; what a reader would see
 	claimed crdt.Coverage               // as committed
 	ready   bool                        // as committed
+	seen    hlc.Timestamp               // the greatest time of a row merged since the start: liars send rows that they do not claim
 	copy    []byte                      // the state of an unfinished first copy, as committed
 	writing []replica.Group             // the local transactions on their way
 	doubt   *replica.Batch              // a commit whose outcome is unknown
@@ -202,6 +203,7 @@ func (m *machine) open() (err error) {
 		m.core = nil
 		return err
 	}
+	m.seen = 0
 	if m.ready = st.Ready; len(st.Copy) > 0 {
 		m.w.mark("first copy gone on with after a restart")
 	}
@@ -521,7 +523,7 @@ func (r *watchedRound) Commit(b replica.Batch) error {
 // stamp says which stamps local transactions must get: each the wall time at which it was made, and greater than all that
 // the machine has seen.
 func (m *machine) stamp(groups []replica.Group) (out []stamped) {
-	last := max(m.claimed.Max(), m.after)
+	last := max(m.claimed.Max(), m.after, m.seen)
 	for _, g := range groups {
 		if len(g.Ops) == 0 {
 			continue
