@@ -141,6 +141,9 @@ func (w *World) reissued(m *machine, old crdt.Origin) {
 	byTime := map[hlc.Timestamp][]crdt.Op{m.claimed[old]: nil} // also where nothing is left of the last one
 	for _, k := range slices.SortedFunc(maps.Keys(m.rows), replica.RowKey.Compare) {
 		for t, op := range opsOf(k, m.rows[k], old) {
+			if t > m.claimed[old] && w.doubtful(old) {
+				continue // a liar's
+			}
 			byTime[t] = append(byTime[t], op)
 		}
 	}
