@@ -75,6 +75,7 @@ func (w *World) took(m *machine, b replica.Batch, own []stamped) {
 	case !m.ready: // it holds parts of a first copy, and shows nothing
 		return
 	case b.Ready:
+		m.added = nil // a first copy is shown in all columns that there are
 		m.saw(maps.Keys(m.rows))
 		w.wholeOrAbsent(m, maps.Keys(m.rows))
 		w.shows(m, maps.Keys(m.rows))
