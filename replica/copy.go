@@ -25,38 +25,41 @@ type copyState struct {
 	Bytes uint64        `cbor:"8,keyasint,omitempty"`
 }
 
-// copyable reports whether the next chunk of a first copy may be merged.
-func (r *Replica) copyable(l *link, p *pull) bool {
-	if r.checkOwn(p.seen[r.origin]); r.forked != nil {
+// copyable reports whether a chunk of a first copy may be merged.
+func (r *Replica) copyable(l *link, got *piece) bool {
+	if r.checkOwn(got.seen[r.origin]); r.forked != nil {
 		r.dropPull()
 		return false
 	}
-	return r.inTime(l, p)
+	return r.inTime(l, got.ahead)
 }
 
 // mergeCopy merges a chunk of a first copy. The group is taken with the first of them: the next server must not be one
 // of another group.
-func (r *Replica) mergeCopy(v Round, l *link, p *pull, rows []crdt.RowDelta, before *placeBody) error {
-	if err := r.learn(p.schemas); err != nil {
+func (r *Replica) mergeCopy(v Round, l *link, p *pull, got *piece) error {
+	if err := r.learn(got.schemas); err != nil {
 		return err
 	}
-	p.schemas = nil
-	if beyond(before, p.after, rows) {
-		r.rows.add(rows)
-		r.stats.RowsMerged += uint64(len(rows))
+	if beyond(p.after, got.after, got.rows) {
+		r.rows.add(got.rows)
+		r.stats.RowsMerged += uint64(len(got.rows))
 	} else {
-		n, err := r.rows.merge(v, rows, false)
+		n, err := r.rows.merge(v, got.rows, false)
 		if err != nil {
 			return err
 		}
 		r.stats.RowsMerged += uint64(n)
 	}
 	r.joinGroup(l)
-	r.batch.Copy = encodeBody(copyState{
+	return r.putRows(v)
+}
+
+// copyState is how far a first copy has come, to be committed with its rows.
+func (p *pull) copyState() []byte {
+	return encodeBody(copyState{
 		Cut: vectorOf(p.cut), After: p.after, Seen: vectorOf(p.seen), Cap: p.cap, Ahead: p.ahead,
 		Rows: p.progress.Rows, Total: p.progress.Total, Bytes: p.progress.Bytes,
 	})
-	return r.putRows(v)
 }
 
 // beyond reports whether rows of the pass in order of keys are all after the place that was reached before them, each after

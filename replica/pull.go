@@ -218,25 +218,28 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 		}
 		return nil
 	}
-	before := p.after
 	cut, err := r.firstCut(l, p, c)
 	if err != nil {
 		return r.unbased(l, err)
 	}
-	rows, err := p.read(c, cut, r.schemas)
+	got, err := p.read(c, cut, r.schemas)
 	if err != nil {
 		return err
 	}
-	r.learnHeads(l, p.seen) // so that it can be asked to go on where this session breaks
 	if r.ready {
 		err = p.stage.add(c.Delta)
-	} else if ok := r.copyable(l, p); !ok {
+	} else if ok := r.copyable(l, got); !ok {
 		return nil
 	} else {
-		err = r.mergeCopy(v, l, p, rows, before)
+		err = r.mergeCopy(v, l, p, got)
 	}
 	if err != nil {
 		return err
+	}
+	p.advance(got)
+	r.learnHeads(l, p.seen) // so that it can be asked to go on where this session breaks
+	if !r.ready {
+		r.batch.Copy = p.copyState()
 	}
 	p.movedAt = r.now.Mono
 	p.chunks++
@@ -270,8 +273,19 @@ func (r *Replica) unbased(l *link, err error) error {
 	return nil
 }
 
-// read checks a whole chunk before anything of it is kept, and takes note of where the session has come to.
-func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) ([]crdt.RowDelta, error) {
+// piece is what a chunk adds to a session.
+type piece struct {
+	cut, seen crdt.Coverage // what the session's server held at first, and when it made this chunk
+	after     *placeBody
+	ahead     hlc.Timestamp
+	rows      []crdt.RowDelta
+	schemas   []*crdt.Schema // of the rows, not known before
+	bytes     int
+	total     uint64
+}
+
+// read checks a whole chunk before anything of it is kept.
+func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) (*piece, error) {
 	seen, err := c.Seen.coverage()
 	if err != nil {
 		return nil, err
@@ -296,23 +310,28 @@ func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) ([]crdt.Ro
 	if ahead > p.cap {
 		return nil, fmt.Errorf("%w: a session holds %s, beyond the %s that was asked for", ErrFrame, ahead, p.cap)
 	}
-	if p.cut == nil {
-		p.cut, p.seen = cut, cut.Clone()
+	before := p.seen
+	if before == nil {
+		before = cut
 	}
-	p.seen.Add(seen)
-	p.after, p.ahead = c.After, ahead
-	for _, s := range offer.used(rows) {
+	seen.Add(before)
+	return &piece{cut, seen, c.After, ahead, rows, offer.used(rows), len(c.Delta), c.Total}, nil
+}
+
+// advance takes note of where the session has come to with a chunk that is kept.
+func (p *pull) advance(got *piece) {
+	p.cut, p.seen, p.after, p.ahead = got.cut, got.seen, got.after, got.ahead
+	for _, s := range got.schemas {
 		if !slices.Contains(p.schemas, s) {
 			p.schemas = append(p.schemas, s)
 		}
 	}
-	p.progress.Rows += uint64(len(rows))
-	p.progress.Bytes += uint64(len(c.Delta))
-	p.progress.Total = max(p.progress.Total, c.Total)
-	if len(rows) > 0 {
-		p.progress.Table = rows[len(rows)-1].Schema.Table
+	p.progress.Rows += uint64(len(got.rows))
+	p.progress.Bytes += uint64(got.bytes)
+	p.progress.Total = max(p.progress.Total, got.total)
+	if n := len(got.rows); n > 0 {
+		p.progress.Table = got.rows[n-1].Schema.Table
 	}
-	return rows, nil
 }
 
 // onDone merges the stage and claims the server's last cut, as one unit. This is the only place where a
@@ -344,7 +363,7 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 			p.ahead = max(p.ahead, h)
 		}
 	}
-	if !r.inTime(l, p) {
+	if !r.inTime(l, p.ahead) {
 		return nil
 	}
 	if r.ready {
@@ -389,12 +408,12 @@ func (r *Replica) unlearn(l *link, wanted, cut crdt.Coverage) {
 }
 
 // inTime ends the session where it holds something beyond this machine's clock, which was set back meanwhile.
-func (r *Replica) inTime(l *link, p *pull) bool {
-	if p.ahead <= r.limit(true) {
+func (r *Replica) inTime(l *link, ahead hlc.Timestamp) bool {
+	if ahead <= r.limit(true) {
 		return true
 	}
 	r.breakPull(l, 0)
-	l.takesFrom = p.ahead.Millis() - millis(maxSkew)
+	l.takesFrom = ahead.Millis() - millis(maxSkew)
 	return false
 }
 
