@@ -131,15 +131,21 @@ func (m *machine) start() {
 	m.load()
 }
 
+// blinded takes note that a machine which was set back is started anew after it wrote: it cannot tell the branches apart any more.
+func (m *machine) blinded() {
+	if f := m.branch(); f != nil && len(f.new) > 0 && !m.reissue {
+		f.blind = true
+	}
+}
+
 // load makes the core from what is durable, at a start and after every failure.
 func (m *machine) load() {
 	defer m.act()()
 	m.lives++
-	if f := m.branch(); f != nil && len(f.new) > 0 && !m.reissue {
-		f.blind = true
-	}
+	m.blinded()
 	m.core, m.in, m.counted, m.pending = nil, nil, replica.Counters{}, false
 	err := m.open()
+	m.blinded() // by a commit of unknown outcome that was kept
 	if err == nil {
 		m.w.trace("load", m, m.core.Origin().Short())
 		for id, e := range m.links() {
