@@ -226,6 +226,10 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if got.ahead > p.cap { // the server merged it after it had looked for such; it would say so at its next pass
+		r.tooEarly(l, got.ahead)
+		return nil
+	}
 	if r.ready {
 		err = p.stage.add(c.Delta)
 	} else if ok := r.copyable(l, got); !ok {
@@ -307,15 +311,31 @@ func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) (*piece, e
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	ahead := max(p.ahead, crdt.MaxTime(rows))
-	if ahead > p.cap {
-		return nil, fmt.Errorf("%w: a session holds %s, beyond the %s that was asked for", ErrFrame, ahead, p.cap)
-	}
 	before := p.seen
 	if before == nil {
 		before = cut
 	}
 	seen.Add(before)
+	if s := unclaimed(rows, seen); !s.IsZero() {
+		return nil, fmt.Errorf("%w: a session holds a part of %s, which its server does not claim", ErrFrame, s)
+	}
 	return &piece{cut, seen, c.After, ahead, rows, offer.used(rows), len(c.Delta), c.Total}, nil
+}
+
+// unclaimed returns the first stamp of a register in rows that is not in a coverage. A server holds nothing that it does not
+// claim; one that says so could, for instance, slip in registers under the client's own origin.
+func unclaimed(rows []crdt.RowDelta, in crdt.Coverage) crdt.Stamp {
+	var buf [8]crdt.Stamp
+	var last crdt.Stamp
+	for _, d := range rows {
+		for _, s := range d.Row.Stamps(buf[:0]) {
+			if s != last && !in.Covers(s) {
+				return s
+			}
+			last = s
+		}
+	}
+	return crdt.Stamp{}
 }
 
 // advance takes note of where the session has come to with a chunk that is kept.
@@ -409,12 +429,17 @@ func (r *Replica) unlearn(l *link, wanted, cut crdt.Coverage) {
 
 // inTime ends the session where it holds something beyond this machine's clock, which was set back meanwhile.
 func (r *Replica) inTime(l *link, ahead hlc.Timestamp) bool {
-	if ahead <= r.limit(true) {
-		return true
+	if ahead > r.limit(true) {
+		r.tooEarly(l, ahead)
+		return false
 	}
+	return true
+}
+
+// tooEarly ends the session until the time of what it holds has come.
+func (r *Replica) tooEarly(l *link, ahead hlc.Timestamp) {
 	r.breakPull(l, 0)
 	l.takesFrom = ahead.Millis() - millis(maxSkew)
-	return false
 }
 
 // mergeStage merges what is staged. Its chunks were checked when they came; what is wrong with one now is the fault
