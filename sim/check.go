@@ -196,7 +196,8 @@ func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, st replica.S
 	if d := m.doubt; d != nil {
 		m.doubt = nil
 		raised := same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed)
-		if copied := d.Copy != nil && bytes.Equal(st.Copy, d.Copy) && !bytes.Equal(st.Copy, m.copy); raised || copied {
+		renamed := !d.Origin.IsZero() && st.Origin == d.Origin
+		if copied := d.Copy != nil && bytes.Equal(st.Copy, d.Copy) && !bytes.Equal(st.Copy, m.copy); raised || copied || renamed {
 			w.mark("unknown commit was kept")
 			w.committed(m, *d, m.unsure)
 		} else {
