@@ -135,9 +135,17 @@ func counted(n int, one, many string) string {
 func mustBeReady(ctx context.Context, b *sqlbridge.Bridge, path string) error {
 	f, err := b.Facts(ctx)
 	if err == nil && !f.Ready {
-		err = fmt.Errorf("%s is not ready yet: it has joined no group; peer run keeps it in sync", path)
+		err = fmt.Errorf("%s is not ready yet: %s; peer run keeps it in sync", path, whyNotReady(f.Group != [16]byte{}))
 	}
 	return err
+}
+
+// whyNotReady says what a database without a whole copy of a group is about.
+func whyNotReady(hasGroup bool) string {
+	if hasGroup {
+		return "a part of its first copy has come"
+	}
+	return "it has joined no group"
 }
 
 func digestCommand() *cobra.Command {
@@ -293,7 +301,7 @@ func printStatus(c *cobra.Command, d statusDoc) {
 	if d.Running {
 		state = "running"
 	}
-	ready := "not ready: it has joined no group yet"
+	ready := "not ready: " + whyNotReady(d.Group != "" && strings.Trim(d.Group, "0") != "")
 	if d.Ready {
 		ready = "ready"
 	}
