@@ -50,7 +50,7 @@ func TestRecordingsReplay(t *testing.T) {
 
 // TestMaskedRecordings: P25. A recording that may be given away holds no value and no key, and replays as one that holds them does.
 func TestMaskedRecordings(t *testing.T) {
-	seeds := uint64(40)
+	seeds := uint64(60)
 	if testing.Short() {
 		seeds = 5
 	}
