@@ -247,8 +247,8 @@ func (r *Replica) Wake() int64 {
 	if r.pull != nil && r.pull.active {
 		at = min(at, r.pull.movedAt+millis(sessionTimeout))
 	}
-	for _, o := range r.heldOrigins() {
-		if b := r.held[o].blocks[0]; b.prev == r.coverage[o] {
+	for o, h := range r.held {
+		if b := h.blocks[0]; b.prev == r.coverage[o] {
 			at = min(at, r.now.Mono+b.stamp.Time.Millis()-r.limit(false).Millis())
 		}
 	}

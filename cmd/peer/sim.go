@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +33,9 @@ const (
 	simNoLiveness    = 2
 	simUndetermined  = 3
 	simUsage         = 4
-	reexecutedOneIn  = 20 // of the seeds of a soak are run twice and compared
-	sqlOneIn         = 50 // of the seeds have their replicas in databases
+	soakGCPercent    = 400 // a world is small and soon over: memory for a fifth more seeds a second
+	reexecutedOneIn  = 20  // of the seeds of a soak are run twice and compared
+	sqlOneIn         = 50  // of the seeds have their replicas in databases
 	shrinkFor        = time.Minute
 	progressInterval = 2 * time.Second
 )
@@ -238,6 +240,9 @@ func (s *soak) run(ctx context.Context) error {
 	first, err := s.resume()
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(soakGCPercent))
 	}
 	s.next.Store(first)
 	began := time.Now()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 	"strings"
 
 	ds "github.com/ipfs/go-datastore"
@@ -74,13 +75,19 @@ func refKey(origin uint64, h hlc.Timestamp, n int) ds.Key {
 	return ds.RawKey(fmt.Sprintf("%s/%08x/%06x", bucketPrefix(origin, bucketOf(h)), uint64(h)&(1<<bucketBits-1), n))
 }
 
-// parseRefKey reads what refKey wrote.
-func parseRefKey(key string) (origin uint64, h hlc.Timestamp, n int, err error) {
-	var bucket, rest uint64
-	if _, err := fmt.Sscanf(key, "/i/%x/%x/%x/%x", &origin, &bucket, &rest, &n); err != nil {
-		return 0, 0, 0, fmt.Errorf("%w (key %q)", ErrCorrupt, key)
+// parseRefKey reads the origin's number and the time from what refKey wrote.
+func parseRefKey(key string) (origin uint64, h hlc.Timestamp, err error) {
+	var part [4]uint64
+	parts := strings.Split(strings.TrimPrefix(key, "/i/"), "/")
+	if len(parts) != len(part) {
+		return 0, 0, fmt.Errorf("%w (key %q)", ErrCorrupt, key)
 	}
-	return origin, hlc.Timestamp(bucket<<bucketBits | rest&(1<<bucketBits-1)), n, nil
+	for i, bits := range [...]int{64, 64 - bucketBits, bucketBits, 32} {
+		if part[i], err = strconv.ParseUint(parts[i], 16, bits); err != nil {
+			return 0, 0, fmt.Errorf("%w (key %q: %w)", ErrCorrupt, key, err)
+		}
+	}
+	return part[0], hlc.Timestamp(part[1]<<bucketBits | part[2]), nil
 }
 
 // refs are the rows named in one record of the index: table and key of each, with their lengths before them.

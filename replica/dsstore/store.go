@@ -309,7 +309,7 @@ func (s *Store) loadBuckets(ctx context.Context) error {
 		if r.Error != nil {
 			return r.Error
 		}
-		n, h, _, err := parseRefKey(r.Key)
+		n, h, err := parseRefKey(r.Key)
 		if err != nil {
 			return err
 		}
@@ -551,10 +551,14 @@ func (v view) Changed(in, notIn crdt.Coverage, after replica.Position, yield fun
 // bucket visits the transactions of one bucket from one time up to another.
 func (v view) bucket(o *origin, bucket uint64, from, upTo hlc.Timestamp, after replica.Position, yield func(crdt.Stamp, []replica.RowState) bool) (more bool, err error) {
 	more = true
+	first := refKey(o.number, from, 0).String()
 	err = v.each(v.ctx, bucketPrefix(o.number, bucket), true, func(key ds.Key, b []byte) (bool, error) {
-		_, h, _, err := parseRefKey(key.String())
-		if err != nil || h < from || h > upTo {
-			return err == nil, err
+		if key.String() < first {
+			return true, nil
+		}
+		_, h, err := parseRefKey(key.String())
+		if err != nil || h > upTo {
+			return false, err
 		}
 		refs, err := parseRefs(key, b)
 		if err != nil {
