@@ -294,10 +294,11 @@ func (r *Replica) seeBehind(l *link) {
 }
 
 // behind reports whether a session with the other side would bring something. What is held back for its
-// time alone is not worth one.
+// time alone is not worth one; what comes before that is.
 func (r *Replica) behind(l *link) bool {
 	for o := range l.ahead {
-		if held := r.held[o]; held == nil || held.blocks[0].stamp.Time <= r.limit(o != l.origin) {
+		held := r.held[o]
+		if held == nil || held.blocks[0].stamp.Time <= r.limit(o != l.origin) || l.known[o] < held.blocks[0].stamp.Time {
 			return true
 		}
 	}
