@@ -66,7 +66,7 @@ func reportOf(a *replica.AuditReport, dry bool) AuditReport {
 		out.Tables = append(out.Tables, AuditTable{t.Name, t.Rows, t.Differ, t.Unmended})
 	}
 	for _, r := range a.Rows {
-		out.Rows = append(out.Rows, AuditRow{r.Table, r.Key.String(), r.What(), !dry && !r.Stuck})
+		out.Rows = append(out.Rows, AuditRow{r.Table, r.Key.String(), r.What(), !dry && r.Mended()})
 	}
 	return out
 }

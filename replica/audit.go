@@ -48,7 +48,11 @@ type AuditRow struct {
 	Here, There bool // this side, or the other, lacked something that it claims, or had another value under the same stamp
 	Index       bool // it was as it should be, but a session would not have found it
 	Stuck       bool // it holds what nobody claims: joining does not help
+	Left        bool // nothing of it was left on one side, and the other may not hold all that was: another audit may mend it
 }
+
+// Mended reports whether an audit that is not dry has left the row as it should be.
+func (a AuditRow) Mended() bool { return !a.Stuck && !a.Left }
 
 func (a AuditRow) differs() bool { return a.Here || a.There || a.Index || a.Stuck }
 
@@ -58,7 +62,8 @@ func (a AuditRow) What() string {
 	for _, p := range []struct {
 		is   bool
 		text string
-	}{{a.Here, "damaged here"}, {a.There, "damaged there"}, {a.Index, "lost by the index"}, {a.Stuck, "holds what nobody wrote"}} {
+	}{{a.Here, "damaged here"}, {a.There, "damaged there"}, {a.Index, "lost by the index"}, {a.Stuck, "holds what nobody wrote"},
+		{a.Left, "left until both sides hold the same"}} {
 		if p.is {
 			parts = append(parts, p.text)
 		}

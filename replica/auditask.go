@@ -198,7 +198,7 @@ func (r *Replica) takeRows(v View, a *audit, b mendBody) error {
 		} else {
 			p.unseen = same
 		}
-		r.compareRow(a, p, own[i], row)
+		r.compareRow(a, p, own[i], row, same)
 	}
 	r.tellPage()
 	return nil
@@ -231,17 +231,19 @@ func (r *Replica) ownKeys(v View, a *audit) (keys []RowKey, visits map[RowKey]in
 	return keys, visits, err
 }
 
-// compareRow joins a row with that of the other side, and notes it where one of them is not as it should be.
-func (r *Replica) compareRow(a *audit, p pageRow, own, theirs crdt.Row) {
+// compareRow joins a row with that of the other side, and notes it where one of them is not as it should be. Of a row that is gone
+// nobody can tell what it held: only a side with the same heads gives it back, or what it alone held would be claimed and lost.
+func (r *Replica) compareRow(a *audit, p pageRow, own, theirs crdt.Row, same bool) {
 	joined := own.Merge(theirs.Within(r.coverage))
 	two := !own.Equal(theirs) && sameStamps(own, theirs)
 	p.Here, p.gone = !joined.Equal(own), own.IsZero()
+	p.Left = p.Here && p.gone && !same
 	p.anew = two || p.unseen
 	p.tell = p.anew || !joined.Equal(theirs)
 	if !p.Here && !p.Index && !p.tell {
 		return
 	}
-	if !a.Dry && (p.Here || p.Index || two) {
+	if !a.Dry && !p.Left && (p.Here || p.Index || two) {
 		r.rows.anew(p.RowKey, own, joined)
 		r.stats.RowsMerged++
 	}
@@ -293,6 +295,7 @@ func (a *audit) learnTold(b auditedBody) error {
 	}{
 		{b.Differ, func(p *pageRow) { p.There = true }},
 		{b.Stuck, func(p *pageRow) { p.Stuck = true }},
+		{b.Left, func(p *pageRow) { p.Left = true }},
 		{b.Anew, func(p *pageRow) { p.Index = p.Index || p.unseen }},
 	} {
 		for _, i := range list.indexes {
@@ -332,7 +335,7 @@ func (a *audit) name(p *pageRow) {
 	if p.gone {
 		t.Rows++ // the walk cannot have counted it
 	}
-	if t.Differ++; a.Dry || row.Stuck {
+	if t.Differ++; a.Dry || !row.Mended() {
 		t.Unmended++
 	}
 }

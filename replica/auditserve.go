@@ -251,10 +251,14 @@ func (r *Replica) mend(v View, l *link, b mendBody) error {
 		n := uint64(i)
 		joined := own[i].Merge(d.Row.Within(r.coverage))
 		lacks := !joined.Equal(own[i])
+		left := lacks && own[i].IsZero() && !same // see compareRow
 		anew := !lacks && slices.Contains(b.Anew, n)
 		stuck := same && !d.Row.Merge(joined.Within(r.coverage)).Equal(joined)
 		if lacks {
 			out.Differ = append(out.Differ, n)
+		}
+		if left {
+			out.Left = append(out.Left, n)
 		}
 		if stuck {
 			out.Stuck = append(out.Stuck, n)
@@ -262,7 +266,7 @@ func (r *Replica) mend(v View, l *link, b mendBody) error {
 		if anew && same && !stuck {
 			out.Anew = append(out.Anew, n)
 		}
-		if !b.Dry && (lacks || anew && !stuck) && !joined.IsZero() {
+		if !b.Dry && !left && (lacks || anew && !stuck) && !joined.IsZero() {
 			r.rows.anew(keys[i], own[i], joined)
 			r.stats.RowsMerged++
 		}

@@ -31,6 +31,7 @@ type auditedBody struct {
 	Differ   []uint64 `cbor:"2,keyasint,omitempty"` // the segments that differ; of MEND, the rows that lacked something
 	Stuck    []uint64 `cbor:"3,keyasint,omitempty"` // of MEND: rows that stay different
 	Anew     []uint64 `cbor:"4,keyasint,omitempty"` // of MEND: rows that were to be written anew and lacked nothing
+	Left     []uint64 `cbor:"5,keyasint,omitempty"` // of MEND: rows of which nothing was there, and which stay away because the heads differ
 }
 
 // mendBody carries whole rows: those of a segment, as the answer to AUDIT, and then what they became at the asking side.
@@ -139,7 +140,7 @@ func (b auditBody) rowCount() (n uint64) {
 }
 
 func (b auditedBody) String() string {
-	return line(fmt.Sprint(b.Question), fmt.Sprintf("differ %d", b.Differ), iff(len(b.Stuck) > 0, "stuck %d", b.Stuck), iff(len(b.Anew) > 0, "anew %d", b.Anew))
+	return line(fmt.Sprint(b.Question), fmt.Sprintf("differ %d", b.Differ), iff(len(b.Stuck) > 0, "stuck %d", b.Stuck), iff(len(b.Anew) > 0, "anew %d", b.Anew), iff(len(b.Left) > 0, "left %d", b.Left))
 }
 
 func (b mendBody) String() string {
