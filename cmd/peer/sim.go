@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +35,7 @@ const (
 	soakGCPercent    = 400 // a world is small and soon over: memory for a fifth more seeds a second
 	reexecutedOneIn  = 20  // of the seeds of a soak are run twice and compared
 	sqlOneIn         = 50  // of the seeds have their replicas in databases
+	progressSeeds    = 100 // after so many seeds the progress is noted
 	shrinkFor        = time.Minute
 	progressInterval = 2 * time.Second
 )
@@ -220,13 +220,14 @@ type soak struct {
 	budget      time.Duration
 	out         string
 
-	next   atomic.Uint64
-	mu     sync.Mutex
-	done   uint64
-	events int
-	failed int
-	worst  error
-	marks  sim.Marks
+	mu      sync.Mutex
+	next    uint64
+	running map[uint64]bool
+	done    uint64
+	events  int
+	failed  int
+	worst   error
+	marks   sim.Marks
 }
 
 func (s *soak) run(ctx context.Context) error {
@@ -235,7 +236,7 @@ func (s *soak) run(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, s.budget)
 		defer cancel()
 	}
-	s.marks = sim.Marks{}
+	s.marks, s.running = sim.Marks{}, map[uint64]bool{}
 	end := s.from + s.count
 	first, err := s.resume()
 	if err != nil {
@@ -244,15 +245,15 @@ func (s *soak) run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(soakGCPercent))
 	}
-	s.next.Store(first)
+	s.next = first
 	began := time.Now()
 	stop := s.progress(began)
 	var wg sync.WaitGroup
 	for range max(s.jobs, 1) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				seed := s.next.Add(1) - 1
-				if seed >= end {
+				seed, ok := s.take(end)
+				if !ok {
 					return
 				}
 				s.one(seed)
@@ -261,7 +262,20 @@ func (s *soak) run(ctx context.Context) error {
 	}
 	wg.Wait()
 	stop()
-	return s.finish(min(s.next.Load(), end), first, time.Since(began))
+	return s.finish(s.next, first, time.Since(began))
+}
+
+// take returns the next seed.
+func (s *soak) take(end uint64) (seed uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next >= end {
+		return 0, false
+	}
+	seed = s.next
+	s.next++
+	s.running[seed] = true
+	return seed, true
 }
 
 // one runs a seed, and now and then again.
@@ -284,6 +298,9 @@ func (s *soak) one(seed uint64) {
 	s.done++
 	s.events += r.Stats.Events
 	s.marks.Add(r.Marks)
+	if delete(s.running, seed); s.done%progressSeeds == 0 {
+		s.save()
+	}
 	if err == nil {
 		return
 	}
@@ -324,6 +341,20 @@ func (s *soak) resume() (uint64, error) {
 	return max(n, s.from), nil
 }
 
+// save notes the first seed that is not done, for a soak that is killed.
+func (s *soak) save() {
+	if s.out == "" {
+		return
+	}
+	next := s.next
+	for seed := range s.running {
+		next = min(next, seed)
+	}
+	if err := os.WriteFile(s.progressFile(), fmt.Appendln(nil, next), 0o644); err != nil {
+		fmt.Fprintln(s.cmd.ErrOrStderr(), "peer:", err)
+	}
+}
+
 func (s *soak) progressFile() string { return filepath.Join(s.out, "next-seed") }
 
 func (s *soak) progress(began time.Time) (stop func()) {
@@ -356,11 +387,7 @@ func (s *soak) speed(d time.Duration) string {
 
 func (s *soak) finish(next, first uint64, took time.Duration) error {
 	out := s.cmd.OutOrStdout()
-	if s.out != "" {
-		if err := os.WriteFile(s.progressFile(), fmt.Appendln(nil, next), 0o644); err != nil {
-			return err
-		}
-	}
+	s.save()
 	fmt.Fprint(out, s.marks)
 	missing := s.marks.Missing()
 	whole := s.cfg.Faults == sim.FaultsSwarm && s.done >= 1000
