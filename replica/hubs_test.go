@@ -54,4 +54,7 @@ func TestHubs(t *testing.T) {
 	if none := NewHubs(0, 0); none.Choose(5000, nil) != 0 || none.InUse() != -1 || none.Wake() < never {
 		t.Error("a choice without hubs wants one")
 	}
+	if forever := time.Duration(NewHubs(0, 0).Wake()) * time.Millisecond; forever < 100*365*24*time.Hour {
+		t.Errorf("a peer sleeps for %s until a moment that never comes", forever)
+	}
 }

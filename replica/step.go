@@ -255,8 +255,8 @@ func (r *Replica) Wake() int64 {
 	return max(at, r.now.Mono+1)
 }
 
-// never is a moment that no clock reaches.
-const never = 1 << 62
+// never is a moment that no clock reaches, 139 years on. Time until then fits into a Duration: a peer sleeps for it.
+const never = 1 << 42
 
 // pullAt returns the moment from which a session with the link may begin, if nothing happens before.
 func (r *Replica) pullAt(l *link) int64 {
