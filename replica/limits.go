@@ -46,13 +46,19 @@ const (
 	// maxGrafts bounds the origins in a GRAFT that may be needless: 24 KB.
 	maxGrafts = 1024
 
-	// fullMesh is the size up to which a group's peers are all linked with each other.
-	fullMesh = 64
+	// FullMesh is the size up to which a group's peers are all linked with each other.
+	FullMesh = 64
 	// dialAll is how many peers one of a larger group dials, and dialNear how many of them at least are among the nearest
 	// len/nearPart: half of the 8 links, 5 of them near, at which blocks reach a thousand peers as soon as by flooding.
 	dialAll  = 4
 	dialNear = 2
 	nearPart = 5
+	// meshPatience is how long a neighbour may not be reached before another is dialled too: longer than one attempt, or the
+	// restart of a program, takes. The other links go on meanwhile.
+	meshPatience = 20 * time.Second
+	// meshSteady is how long a neighbour must be linked without a break before the one in its place is let go: two rounds of
+	// the digest.
+	meshSteady = 10 * time.Second
 
 	// maxOwnTimes bounds the times of own transactions that are remembered since the start, to know a fork by:
 	// half a megabyte.

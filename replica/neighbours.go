@@ -10,23 +10,23 @@ import (
 
 // Candidate is a peer that could be dialled.
 type Candidate struct {
-	ID  string
-	RTT time.Duration // to it and back; zero: not known
+	ID     string
+	RTT    time.Duration // to it and back; zero: not known
+	Linked bool          // there is a link to it
 }
 
 // Neighbours chooses whom a peer dials in a mesh: everybody in a small group; in a large one a few, most of them near and the
 // others anywhere, so that paths are short and no part of the group is on its own. Links are used in both directions,
 // and every peer dials as many as dial it: about 8 links each, 5 of them near.
 //
-// The choice is the same at every call, differs from peer to peer, and changes little when the group does.
+// The choice is the same at every call, differs from peer to peer, and changes little when the group does. Mesh follows it while
+// peers come and go.
 func Neighbours(self string, others []Candidate) (dial []string) {
-	if len(others) < fullMesh {
-		for _, c := range others {
-			dial = append(dial, c.ID)
-		}
-		slices.Sort(dial)
-		return dial
-	}
+	return NewMesh(self, FullMesh).Choose(0, 0, others)
+}
+
+// preferred returns all in the order in which this peer would have them as neighbours in a large group.
+func preferred(self string, others []Candidate) (out []Candidate) {
 	all := make([]ranked, len(others))
 	for i, c := range others {
 		all[i] = ranked{c, weight(self, c.ID)}
@@ -37,13 +37,13 @@ func Neighbours(self string, others []Candidate) (dial []string) {
 	near = near[:min(len(near), len(others)/nearPart)]
 	slices.SortFunc(near, compareRanks)
 	few := dialNear + int(weight(self, "")%2) // half of all peers dial one more that is near, and one less that is not
-	for _, c := range append(near[:min(len(near), few)], all...) {
-		if len(dial) < dialAll && !slices.Contains(dial, c.ID) {
-			dial = append(dial, c.ID)
+	near = near[:min(len(near), few)]
+	for i, c := range slices.Concat(near, all) {
+		if i < len(near) || !slices.Contains(near, c) {
+			out = append(out, c.Candidate)
 		}
 	}
-	slices.Sort(dial)
-	return dial
+	return out
 }
 
 // ranked is a candidate with its place in the order in which this peer prefers all.

@@ -29,7 +29,7 @@ func meshOf(n int, gone func(int) bool) (links []map[int]bool, near int) {
 		others := make([]Candidate, 0, n)
 		for j := range n {
 			if j != i && !gone(i) && !gone(j) {
-				others = append(others, Candidate{names[j], distance(i, j)})
+				others = append(others, Candidate{ID: names[j], RTT: distance(i, j)})
 			}
 		}
 		for _, id := range Neighbours(names[i], others) {
@@ -74,7 +74,7 @@ func TestNeighbours(t *testing.T) {
 			sum, least, most = sum+len(l), min(least, len(l)), max(most, len(l))
 		}
 		t.Logf("%d peers: %.2f links each, %d to %d, %.2f of them near", n, float64(sum)/float64(n), least, most, float64(near)/float64(n))
-		if n <= fullMesh {
+		if n <= FullMesh {
 			if sum != n*(n-1) {
 				t.Errorf("%d peers are not linked fully", n)
 			}
