@@ -48,8 +48,10 @@ func (p *Peer) openNetwork() (err error) {
 	switch {
 	case p.cfg.Discover && p.cfg.spoke():
 		cfg.Discover = network.DiscoverListed
-	case p.cfg.Discover:
+	case p.cfg.Discover && p.cfg.Hub:
 		cfg.Discover = network.DiscoverAllowed
+	case p.cfg.Discover:
+		cfg.Discover = network.DiscoverMesh
 	}
 	if p.cfg.Hub {
 		cfg.Connect = slices.Concat(cfg.Connect, p.cfg.Hubs)
@@ -83,9 +85,6 @@ func (p *Peer) chooseHubs() {
 		p.reach--
 		p.log.Info("a preferred hub works: the link to another is let go", "hub", p.cfg.Hubs[p.reach])
 		p.net.Disconnect(p.cfg.Hubs[p.reach])
-		p.mu.Lock()
-		delete(p.failed, p.cfg.Hubs[p.reach].String())
-		p.mu.Unlock()
 	}
 }
 

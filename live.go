@@ -21,9 +21,28 @@ type Live struct {
 	Addrs    []string   `json:"addresses,omitempty"`
 	Sync     LiveSync   `json:"sync"`
 	Hubs     []LiveHub  `json:"hubs,omitempty"` // of a spoke, in order of preference
+	Mesh     *LiveMesh  `json:"mesh,omitempty"` // where peers are looked for on the local network
 	Peers    []LivePeer `json:"peers"`
 	Progress *Progress  `json:"progress,omitempty"` // of a copy on its way in
 	Acks     []LiveAck  `json:"acks,omitempty"`     // also of peers that are not connected now
+}
+
+// LiveMesh says how many of the peers that could be dialled are. In a group of more than 64 members that is a few; the others hear
+// through them.
+type LiveMesh struct {
+	Members int `json:"members"` // of the group, as far as this peer knows: itself and those that are allowed
+	Found   int `json:"found"`   // of them on the local network
+	Dialed  int `json:"dialed"`  // of those found
+}
+
+// liveMesh says whom of those that are found the peer dials, nil for one that looks for nobody, and in a star.
+func (p *Peer) liveMesh() *LiveMesh {
+	if !p.cfg.Discover || p.cfg.Hub || p.cfg.spoke() {
+		return nil
+	}
+	var m LiveMesh
+	m.Members, m.Found, m.Dialed = p.net.Mesh()
+	return &m
 }
 
 // LiveSync says how much of what was written here others hold durably. A row is in sync when it names no transaction of this
@@ -58,7 +77,7 @@ type LivePeer struct {
 
 // live says how things stand now.
 func (p *Peer) live() Live {
-	doc := Live{AtMS: time.Now().UnixMilli(), Role: "peer", Addrs: p.Addrs(), Hubs: p.liveHubs(), Peers: []LivePeer{}}
+	doc := Live{AtMS: time.Now().UnixMilli(), Role: "peer", Addrs: p.Addrs(), Hubs: p.liveHubs(), Mesh: p.liveMesh(), Peers: []LivePeer{}}
 	switch {
 	case p.cfg.Hub:
 		doc.Role = "hub"
@@ -148,6 +167,9 @@ func (p *Peer) tellLive(ctx context.Context) {
 	p.liveAt = time.Now()
 	doc := p.live()
 	key := fmt.Sprint(doc.Role, doc.Hubs, doc.Acks, doc.Sync)
+	if doc.Mesh != nil {
+		key += fmt.Sprint(*doc.Mesh)
+	}
 	if doc.Progress != nil {
 		key += fmt.Sprint("\n", doc.Progress.Phase, doc.Progress.Done)
 	}

@@ -107,6 +107,10 @@ func (p *Peer) event(ev network.Event) {
 		p.mu.Lock()
 		p.failed[ev.Addr.String()] = ev.Err.Error()
 		p.mu.Unlock()
+	case network.DialEnded:
+		p.mu.Lock()
+		delete(p.failed, ev.Addr.String())
+		p.mu.Unlock()
 	}
 }
 

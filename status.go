@@ -19,6 +19,7 @@ type Status struct {
 	Notice    string          // what people should know of the database as it was found
 	Replica   replica.Status  //
 	Hubs      []LiveHub       // of a spoke, in order of preference
+	Mesh      *LiveMesh       // where peers are looked for on the local network, else nil
 	Progress  Progress        // of a copy on its way in
 	Facts     sqlbridge.Facts // without SQL: zero
 	Strangers []string        // ids of peers that were refused
@@ -29,7 +30,7 @@ type Status struct {
 func (p *Peer) Status(ctx context.Context) (s Status, err error) {
 	s.Peer, s.Addrs, s.Notice = p.ID().String(), p.Addrs(), p.notice
 	ran := p.do(ctx, func() {
-		s.Hubs, s.Progress = p.liveHubs(), p.progress()
+		s.Hubs, s.Mesh, s.Progress = p.liveHubs(), p.liveMesh(), p.progress()
 		if p.core != nil {
 			s.Replica = p.core.Status()
 		} else if p.problem != nil {

@@ -23,11 +23,13 @@ type target struct {
 	peer    PeerID         // who was found there last; guarded by Network.mu
 	places  []ma.Multiaddr // where to dial; of an id alone, as found last; guarded by Network.mu
 	located chan struct{}  // holds a token when the peer was found
+	chosen  bool           // by the mesh, and not by Connect; guarded by Network.mu
 }
 
 // Connect keeps a link to the peer at an address, dialling again whenever it is lost. A peer id in the
 // address is thereby allowed; where there is nothing else in it the peer is left to dial, or looked for.
 func (n *Network) Connect(a Addr) {
+	defer n.choose() // the group may have grown
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if a.Peer != "" {
@@ -37,16 +39,20 @@ func (n *Network) Connect(a Addr) {
 		n.relays[relay] = true
 	}
 	if a.Multi != nil || n.seeks != DiscoverNone {
-		n.keepLocked(a)
+		n.keepLocked(a, false)
 	}
 }
 
-// keepLocked begins to keep a link, unless that goes on already.
-func (n *Network) keepLocked(a Addr) {
-	if n.targets[a.String()] != nil || n.ctx.Err() != nil {
+// keepLocked begins to keep a link, unless that goes on already. One that Connect asks for is no longer the mesh's to let go.
+func (n *Network) keepLocked(a Addr, chosen bool) {
+	if t := n.targets[a.String()]; t != nil {
+		t.chosen = t.chosen && chosen
 		return
 	}
-	t := &target{addr: a, peer: a.Peer, located: make(chan struct{}, 1)}
+	if n.ctx.Err() != nil {
+		return
+	}
+	t := &target{addr: a, peer: a.Peer, located: make(chan struct{}, 1), chosen: chosen}
 	if a.Multi != nil {
 		t.places = []ma.Multiaddr{a.Multi}
 	}
@@ -68,18 +74,52 @@ func (n *Network) Disconnect(a Addr) {
 		n.mu.Unlock()
 		return
 	}
-	delete(n.targets, a.String())
-	t.stop()
-	kept := false
-	for _, other := range n.targets {
-		kept = kept || other.peer == t.peer
-	}
-	l := n.byPeer[t.peer]
+	n.dropLocked(t)
+	kept, l := n.keptLocked(t.peer), n.byPeer[t.peer]
 	n.mu.Unlock()
 	if l != nil && !kept {
-		l.end(errors.New("network: another peer is preferred"))
+		l.end(errPreferred)
 	}
 }
+
+// errPreferred is the reason for the end of a link that is no longer wanted.
+var errPreferred = errors.New("network: another peer is preferred")
+
+func (n *Network) dropLocked(t *target) {
+	delete(n.targets, t.addr.String())
+	t.stop()
+}
+
+// keptLocked reports whether an address that is to be kept leads to the peer.
+func (n *Network) keptLocked(id PeerID) bool {
+	for _, t := range n.targets {
+		if t.peer == id {
+			return true
+		}
+	}
+	return false
+}
+
+// release ends what this peer opened to one that the mesh chose and no longer does. What the other opened is the other's to end.
+func (n *Network) release(t *target) {
+	id := t.addr.Peer
+	n.mu.Lock()
+	kept, l := !t.chosen || n.keptLocked(id), n.byPeer[id]
+	n.mu.Unlock()
+	if kept {
+		return
+	}
+	if l != nil && outbound(l.streams[0].Conn()) {
+		l.end(errPreferred)
+	}
+	for _, c := range n.host.Network().ConnsToPeer(id) { // a link may not be there yet
+		if outbound(c) {
+			_ = c.Close()
+		}
+	}
+}
+
+func outbound(c libp2pnet.Conn) bool { return c.Stat().Direction == libp2pnet.DirOutbound }
 
 // PeerAt returns who was found last at an address that links are kept to, "" where nobody was.
 func (n *Network) PeerAt(a Addr) PeerID {
@@ -93,6 +133,12 @@ func (n *Network) PeerAt(a Addr) PeerID {
 
 // keep dials a target for as long as it is wanted.
 func (n *Network) keep(t *target) {
+	defer func() {
+		if t.ctx.Err() != nil {
+			n.release(t)
+			n.emit(DialEnded{t.addr})
+		}
+	}()
 	pause := dialFirst
 	last := ""
 	if t.addr.Multi == nil {

@@ -164,6 +164,7 @@ func (n *Network) start(control, session libp2pnet.Stream) {
 		_ = s.SetDeadline(time.Time{})
 	}
 	go l.run()
+	n.choose()
 }
 
 // run lives as long as the link.
@@ -186,6 +187,7 @@ func (l *link) run() {
 	n.mu.Unlock()
 	n.emit(LinkDown{l.id, l.peer, l.reason})
 	n.ended(l.peer)
+	n.choose()
 }
 
 // ended wakes the dialler of a peer and, while a connection stands, opens a new link over it.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/libp2p/go-libp2p"
@@ -87,6 +88,9 @@ type DialFailed struct {
 	Err  error
 }
 
+// DialEnded says that an address is no longer dialled, because another peer is preferred.
+type DialEnded struct{ Addr Addr }
+
 // Network is one libp2p host and its links. Its methods may be called from any goroutine.
 type Network struct {
 	host   host.Host
@@ -111,6 +115,10 @@ type Network struct {
 	via       []Addr                   // relays that lead here
 	seeks     Discovery
 	lan       io.Closer // nil: nobody is looked for
+	began     time.Time
+	mesh      *replica.Mesh             // whom to dial of those that are found
+	places    map[PeerID][]ma.Multiaddr // where those are that are allowed and were found
+	again     *time.Timer               // when the mesh is to choose again; nil: it has not chosen yet
 }
 
 // Open starts a host, listens and begins to dial.
@@ -127,6 +135,7 @@ func Open(cfg Config) (*Network, error) {
 		log: cfg.Logger, events: make(chan Event, eventBuffer), ctx: ctx, stop: stop, allowed: map[PeerID]bool{}, probes: map[PeerID]bool{},
 		strangers: strangers, links: map[replica.LinkID]*link{}, byPeer: map[PeerID]*link{}, halves: map[PeerID]*half{},
 		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{}, targets: map[string]*target{}, relays: map[PeerID]bool{}, via: cfg.Relays, seeks: cfg.Discover,
+		began: time.Now(), mesh: replica.NewMesh(string(cfg.Identity.id), replica.FullMesh), places: map[PeerID][]ma.Multiaddr{},
 	}
 	for _, id := range cfg.Allow {
 		n.allowed[id] = true
@@ -249,6 +258,7 @@ func (n *Network) CloseLink(id replica.LinkID, reason error) {
 
 // Allow lets a peer connect.
 func (n *Network) Allow(id PeerID) {
+	defer n.choose() // the group has grown
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.allowed[id] = true
@@ -259,8 +269,10 @@ func (n *Network) Allow(id PeerID) {
 func (n *Network) Revoke(id PeerID) {
 	n.mu.Lock()
 	delete(n.allowed, id)
+	delete(n.places, id)
 	l := n.byPeer[id]
 	n.mu.Unlock()
+	n.choose()
 	if l != nil {
 		l.end(errors.New("network: the peer was revoked"))
 	}
@@ -282,6 +294,9 @@ func (n *Network) Close() error {
 	}
 	err = errors.Join(err, n.host.Close())
 	n.mu.Lock()
+	if n.again != nil {
+		n.again.Stop()
+	}
 	links := make([]*link, 0, len(n.links))
 	for _, l := range n.links {
 		links = append(links, l)

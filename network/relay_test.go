@@ -73,7 +73,7 @@ func TestFound(t *testing.T) {
 		t.Error("a peer that cannot be found looks for others:", n, err)
 	}
 	nowhere := []ma.Multiaddr{addr(t, "tcp://127.0.0.1:1").Multi}
-	for _, seeks := range []Discovery{DiscoverAllowed, DiscoverListed} {
+	for _, seeks := range []Discovery{DiscoverMesh, DiscoverAllowed, DiscoverListed} {
 		b := open(t, Config{Identity: ib, Allow: []PeerID{ia.PeerID()}})
 		b.seeks = seeks
 		b.found(identity(t).PeerID(), at) // not allowed
@@ -98,7 +98,12 @@ func TestFound(t *testing.T) {
 			t.Errorf("a link to %s", up.Peer)
 		}
 		await[LinkUp](t, a, nil)
-		b.Disconnect(Addr{Peer: ia.PeerID()})
-		await[LinkDown](t, b, nil)
+		if seeks == DiscoverMesh {
+			b.Revoke(ia.PeerID())
+		} else {
+			b.Disconnect(Addr{Peer: ia.PeerID()})
+		}
+		await[DialEnded](t, b, nil)
+		await[LinkDown](t, a, nil)
 	}
 }

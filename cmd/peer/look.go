@@ -335,6 +335,9 @@ func printLive(out io.Writer, live *rowmesh.Live) {
 	for i, h := range live.Hubs {
 		fmt.Fprintf(out, "hub %-3d %s  %s\n", i+1, h.Address, h.State)
 	}
+	if live.Mesh != nil {
+		fmt.Fprintf(out, "mesh    %s\n", describeMesh(*live.Mesh))
+	}
 	if live.Progress != nil {
 		fmt.Fprintf(out, "copy    %s\n", describeProgress(*live.Progress))
 	}
@@ -363,6 +366,18 @@ func describeSync(s rowmesh.LiveSync) string {
 	}
 	return fmt.Sprintf("what was written here is held by %s up to %s, but not the last %s", by, s.Acked.Time().Format("2006-01-02 15:04:05.000 MST"),
 		short(time.Duration(s.LagMS)*time.Millisecond))
+}
+
+// describeMesh says how many of the peers that were found are dialled, and why not all of them.
+func describeMesh(m rowmesh.LiveMesh) string {
+	if m.Found == 0 {
+		return "no allowed peer is found on the local network"
+	}
+	text := counted(m.Found, "allowed peer is found", "allowed peers are found") + " on the local network, "
+	if m.Dialed >= m.Found {
+		return text + "all are dialled"
+	}
+	return text + fmt.Sprintf("%d are dialled: in a group of %d that is enough, for changes are forwarded", m.Dialed, m.Members)
 }
 
 // describe says how things stand with a peer.
