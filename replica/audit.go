@@ -125,6 +125,7 @@ var (
 	ErrAuditSilence = errors.New("replica: the peer does not answer")
 	ErrAuditTable   = errors.New("replica: there is no table")
 	ErrAuditLink    = errors.New("replica: the link to the peer is gone")
+	ErrAuditLeft    = errors.New("replica: it was not wanted any more")
 )
 
 // StartAudit begins an audit. One that is under way ends.
@@ -145,6 +146,14 @@ func (r *Replica) StartAudit(now Instant, ask Audit) {
 	}
 	a.report.Peer, a.since, a.askedAt = l.name, now.Mono, now.Mono
 	r.tellAll(l, true, false)
+}
+
+// LeaveAudit ends the audit that is under way. An answer that still comes is dropped. The other side holds nothing of an audit but, for
+// a while, the leave to tell what rows became.
+func (r *Replica) LeaveAudit(now Instant) {
+	if r.now = now; r.auditing() != nil {
+		r.endAudit(ErrAuditLeft)
+	}
 }
 
 // auditHeard begins the walk, when the other side has told all that it claims: what is known of it may be old news.

@@ -61,8 +61,10 @@ func auditedWorld(t *testing.T, seed uint64) {
 		switch w.rng.IntN(12) {
 		case 0, 1, 2, 3:
 			w.write(n, 1+w.rng.IntN(8), 12)
-		case 4, 5, 6, 7:
+		case 4, 5, 6:
 			n.in = append(n.in, Input{Audit: &Audit{Dry: w.rng.IntN(2) == 0}})
+		case 7:
+			n.in = append(n.in, Input{Leave: true})
 		case 8, 9:
 			if m := w.nodes[w.rng.IntN(len(w.nodes))]; m != n && !w.linked(n, m) {
 				w.connect(n, m)

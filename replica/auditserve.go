@@ -189,7 +189,7 @@ func (r *Replica) sendRows(v View, l *link, q *question) error {
 	if delta.Rows() > 0 {
 		b.Delta = delta.Finish()
 	}
-	l.mends = true
+	r.letMend(l)
 	r.send(l, FrameMend, encodeBody(b))
 	return nil
 }
@@ -208,8 +208,11 @@ func (r *Replica) addRow(delta *crdt.DeltaBuilder, told map[*crdt.Schema]struct{
 // mends reports whether MEND is expected on a link, from whom it was asked or who asked for rows.
 func (r *Replica) mends(l *link) bool {
 	a := r.auditing()
-	return l.mends || a != nil && a.link == l && a.step == auditRowsOf
+	return r.now.Mono < l.mends || a != nil && a.link == l && a.step == auditRowsOf
 }
+
+// letMend lets the other side say what rows became, for as long as it would go on without an answer.
+func (r *Replica) letMend(l *link) { l.mends = r.now.Mono + millis(auditPatience) }
 
 func (r *Replica) onMend(v View, l *link, body []byte) error {
 	var b mendBody
@@ -222,9 +225,10 @@ func (r *Replica) onMend(v View, l *link, body []byte) error {
 		}
 		return nil
 	}
-	if !l.mends {
+	if r.now.Mono >= l.mends {
 		return nil
 	}
+	r.letMend(l)
 	return r.mend(v.Tolerant(), l, b)
 }
 

@@ -59,7 +59,7 @@ type link struct {
 	lastPull uint64 // the greatest session it asked for on this link
 
 	asked *question // of an audit of its own, not yet answered
-	mends bool      // it was sent rows for such an audit, and may say what they became
+	mends int64     // until when it may say what rows became that it was sent for such an audit
 
 	parts [2]assembler // control and bulk
 }

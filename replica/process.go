@@ -18,6 +18,7 @@ type Input struct {
 	Write *Drain // a local transaction that did not come through the store's own capture
 	Probe bool   // ask every peer where it stands
 	Audit *Audit // compare the rows with a peer's
+	Leave bool   // end the audit that is under way: nobody waits for it any more
 }
 
 // LinkUp is the news of a connection.
@@ -150,6 +151,8 @@ func (r *Replica) stepAll(v Round, now Instant, in []Input) error {
 			r.Probe(now)
 		case i.Audit != nil:
 			r.StartAudit(now, *i.Audit)
+		case i.Leave:
+			r.LeaveAudit(now)
 		}
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ func (s *theatre) command() {
 	commands := map[string]func(){
 		"add-replica": s.addReplica, "link": s.link, "unlink": s.unlink, "write": s.write, "deliver": s.deliver, "drop": s.drop,
 		"double": s.double, "tick": s.tick, "run": s.run, "status": s.status, "rows": s.rows, "clock": s.clock, "save": s.save,
-		"put-back": s.putBack, "copy": s.copy, "ask": s.ask, "acked": s.acked, "damage": s.damage, "audit": s.audit, "audited": s.audited,
+		"put-back": s.putBack, "copy": s.copy, "ask": s.ask, "acked": s.acked, "damage": s.damage, "audit": s.audit, "leave-audit": s.leaveAudit, "audited": s.audited,
 	}
 	f := commands[s.d.Cmd]
 	if f == nil {
@@ -386,6 +386,13 @@ func (s *theatre) damage() {
 func (s *theatre) audit() {
 	a := s.actor(0)
 	a.in = append(a.in, Input{Audit: &Audit{Dry: s.d.HasArg("dry")}})
+	a.process()
+}
+
+// leave-audit NAME: nobody waits for its audit any more.
+func (s *theatre) leaveAudit() {
+	a := s.actor(0)
+	a.in = append(a.in, Input{Leave: true})
 	a.process()
 }
 

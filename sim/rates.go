@@ -90,8 +90,8 @@ const (
 var actionForms = map[string]form{
 	"write": formWrite, "column": formNone, "start": formNone, "leave": formNone,
 	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber, "setback": formNumber,
-	"audit": formPair,
-	"cut":   formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber,
+	"audit": formPair, "unaudit": formNone,
+	"cut": formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber,
 	"lie":  formPairNumber,
 	"jump": formNumber, "drift": formNumber, "freeze": formNumber,
 	"break": formNumber, "fail": formNumber, "full": formNumber, "slow": formNumber, "rot": formNumber,
@@ -301,7 +301,11 @@ func (p *planner) audits() {
 		if g.IntN(2) == 0 {
 			l[0], l[1] = l[1], l[0]
 		}
-		p.c.Actions = append(p.c.Actions, Action{At: g.Int64N(p.c.End), Do: "audit", A: l[0], B: l[1]})
+		at := g.Int64N(p.c.End)
+		p.c.Actions = append(p.c.Actions, Action{At: at, Do: "audit", A: l[0], B: l[1]})
+		if g.IntN(3) == 0 {
+			p.c.Actions = append(p.c.Actions, Action{At: min(at+g.Int64N(500), p.c.End-1), Do: "unaudit", A: l[0]})
+		}
 	}
 }
 

@@ -226,6 +226,8 @@ func (w *World) act(a Action) {
 		m.start()
 	case "audit":
 		m.actAudit(a.B)
+	case "unaudit":
+		m.input(replica.Input{Leave: true})
 	case "jump", "drift", "freeze":
 		w.actClock(m, a)
 	case "cut", "isolate", "deafen", "clog", "replay", "garbage", "lie":

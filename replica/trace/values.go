@@ -106,6 +106,7 @@ const (
 	inWrite
 	inProbe
 	inAudit
+	inLeave
 )
 
 type auditRec struct {
@@ -290,6 +291,8 @@ func inputOf(i replica.Input) inputRec {
 	case i.Audit != nil:
 		what, _ := cbor.Marshal(auditRec{Tables: i.Audit.Tables, Dry: i.Audit.Dry}) // of such a type it cannot fail
 		return inputRec{What: inAudit, Link: uint64(i.Audit.Link), Frame: what}
+	case i.Leave:
+		return inputRec{What: inLeave}
 	}
 	return inputRec{What: inProbe}
 }
@@ -323,6 +326,8 @@ func (r inputRec) input() (i replica.Input, err error) {
 			return i, err
 		}
 		i.Audit = &replica.Audit{Link: link, Tables: what.Tables, Dry: what.Dry}
+	case inLeave:
+		i.Leave = true
 	default:
 		return i, fmt.Errorf("an unknown input %d", r.What)
 	}
