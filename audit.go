@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // AuditOptions say what is compared.
@@ -73,15 +74,16 @@ func reportOf(a *replica.AuditReport, dry bool) AuditReport {
 
 // auditWait is an audit that somebody waits for.
 type auditWait struct {
-	opt    AuditOptions
-	id     uint64
-	toldAt time.Time
-	then   func(AuditReport, error)
+	opt     AuditOptions
+	id      uint64
+	request int64 // by which another process asked for it; 0: none did
+	toldAt  time.Time
+	then    func(AuditReport, error)
 }
 
 // Audit compares what this replica holds with what a connected peer holds, of all that both claim, and mends on both sides what has
 // been lost or changed by something that is no write: a defect, a bit that fell over, an edit of our tables by hand. Writes go
-// on meanwhile. See docs/OPERATING.md. One audit runs at a time; when ctx ends, the audit goes on without anybody who waits.
+// on meanwhile. See docs/OPERATING.md. One audit runs at a time; when ctx ends, so does the audit: what it has mended by then is mended.
 func (p *Peer) Audit(ctx context.Context, opt AuditOptions) (AuditReport, error) {
 	type outcome struct {
 		rep AuditReport
@@ -95,16 +97,17 @@ func (p *Peer) Audit(ctx context.Context, opt AuditOptions) (AuditReport, error)
 	}); err != nil {
 		return AuditReport{}, err
 	}
-	select {
-	case o := <-over:
-		return o.rep, o.err
-	case <-ctx.Done():
-		_ = p.do(context.Background(), func() {
-			if p.audit == w {
-				p.audit = nil
-			}
-		})
-		return AuditReport{}, fmt.Errorf("rowmesh: audit: %w", ctx.Err())
+	stop := context.AfterFunc(ctx, func() { _ = p.do(context.Background(), func() { p.leaveAudit(w, ctx.Err()) }) })
+	defer stop()
+	o := <-over
+	return o.rep, o.err
+}
+
+// leaveAudit ends an audit for which nobody waits any more.
+func (p *Peer) leaveAudit(w *auditWait, why error) {
+	if p.audit == w {
+		p.in = append(p.in, replica.Input{Leave: true})
+		p.endAudit(AuditReport{}, fmt.Errorf("rowmesh: audit: %w", why))
 	}
 }
 
@@ -178,14 +181,14 @@ func AuditRequest(opt AuditOptions) string {
 const auditRequest = "audit "
 
 // serveAudit answers such a request.
-func (p *Peer) serveAudit(doc string, answer func(state, detail string)) {
+func (p *Peer) serveAudit(n int64, doc string, answer func(state, detail string)) {
 	var opt AuditOptions
 	if err := json.Unmarshal([]byte(doc), &opt); err != nil {
 		answer("failed", "this peer does not know such audits: "+err.Error())
 		return
 	}
 	answer("running", "")
-	p.beginAudit(opt, func(rep AuditReport, err error) {
+	w := p.beginAudit(opt, func(rep AuditReport, err error) {
 		if err != nil {
 			answer("failed", err.Error())
 			return
@@ -193,4 +196,18 @@ func (p *Peer) serveAudit(doc string, answer func(state, detail string)) {
 		out, _ := json.Marshal(rep)
 		answer("done", string(out))
 	})
+	w.request = n
 }
+
+// withdrawAudit ends the audit that another process asked for and no longer wants.
+func (p *Peer) withdrawAudit(ctx context.Context) {
+	w := p.audit
+	if w == nil || w.request == 0 {
+		return
+	}
+	if state, _, err := p.bridge.Answered(ctx, w.request); err == nil && state == sqlbridge.Withdrawn {
+		p.leaveAudit(w, errWithdrawn)
+	}
+}
+
+var errWithdrawn = errors.New("the request was withdrawn")

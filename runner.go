@@ -360,6 +360,7 @@ func (o *output) Show(b replica.Batch) {
 
 // serveRequests answers what other processes ask through the database.
 func (p *Peer) serveRequests(ctx context.Context) {
+	p.withdrawAudit(ctx)
 	reqs, err := p.bridge.Requests(ctx)
 	if err != nil {
 		p.log.Warn("read requests", "reason", err)
@@ -377,7 +378,7 @@ func (p *Peer) serveRequests(ctx context.Context) {
 			continue
 		}
 		if doc, ok := strings.CutPrefix(r.What, auditRequest); ok {
-			p.serveAudit(doc, answer)
+			p.serveAudit(r.N, doc, answer)
 			continue
 		}
 		if r.What != "sync" {

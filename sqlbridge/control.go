@@ -24,7 +24,19 @@ func (b *Bridge) Ask(ctx context.Context, what string) (n int64, err error) {
 	return n, explain(b.opt.Path, err)
 }
 
-// Answered returns what became of a request: new, running, done or failed, with words.
+// Withdrawn is the state of a request that nobody waits for any more.
+const Withdrawn = "withdrawn"
+
+// Withdraw takes a request back, unless it is answered.
+func (b *Bridge) Withdraw(ctx context.Context, n int64) error {
+	err := b.write(ctx, func() error {
+		_, err := b.conn.ExecContext(ctx, `UPDATE _rowmesh_control SET state = ? WHERE n = ? AND state IN ('new', 'running')`, Withdrawn, n)
+		return err
+	})
+	return explain(b.opt.Path, err)
+}
+
+// Answered returns what became of a request: new, running, done, failed or withdrawn, with words.
 func (b *Bridge) Answered(ctx context.Context, n int64) (state, detail string, err error) {
 	err = b.conn.QueryRowContext(ctx, `SELECT state, detail FROM _rowmesh_control WHERE n = ?`, n).Scan(&state, &detail)
 	return state, detail, explain(b.opt.Path, err)

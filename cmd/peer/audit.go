@@ -33,7 +33,7 @@ func auditCommand() *cobra.Command {
 			defer cancel()
 			rep, err := audit(ctx, c, f, args[0], opt)
 			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("the audit was not finished in %s; it goes on in the running peer: %w", limit, err)
+				err = fmt.Errorf("the audit was not finished in %s and is given up; give it more --timeout: %w", limit, err)
 			}
 			if err != nil {
 				return err

@@ -274,7 +274,7 @@ func refreshLive(c *cobra.Command, path string) {
 	})
 }
 
-// ask leaves a request for the running peer and waits for what becomes of it.
+// ask leaves a request for the running peer and waits for what becomes of it. One that is not waited for any more is withdrawn.
 func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (state, detail string, err error) {
 	n, err := b.Ask(ctx, what)
 	if err != nil {
@@ -290,7 +290,9 @@ func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (state, detail s
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return "", "", ctx.Err()
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			return "", "", errors.Join(ctx.Err(), b.Withdraw(last, n))
 		}
 	}
 }

@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/rowmesh/rowmesh"
+	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // TestMeshIsExplained: peer status says that only some of the peers are dialled, and why that is enough.
@@ -24,5 +29,48 @@ func TestMeshIsExplained(t *testing.T) {
 		if got := out.String(); !strings.Contains(got, c.want) || c.m == nil && strings.Contains(got, "mesh") {
 			t.Errorf("%+v: %s", c.m, got)
 		}
+	}
+}
+
+// TestAskWithdraws: what a command asked of the running peer is withdrawn when nobody waits for it any more.
+func TestAskWithdraws(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	open := func(opt sqlbridge.Options) *sqlbridge.Bridge {
+		t.Helper()
+		db, err := sql.Open("sqlite", "file:"+path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt.Path = path
+		b, _, err := sqlbridge.Open(t.Context(), db, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close(); db.Close() })
+		return b
+	}
+	peer, beside := open(sqlbridge.Options{}), open(sqlbridge.Options{Beside: true})
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, _, err := ask(ctx, beside, "audit {}")
+		left <- err
+	}()
+	var asked []sqlbridge.Request
+	for len(asked) == 0 {
+		var err error
+		if asked, err = peer.Requests(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if state, _, err := peer.Answered(t.Context(), asked[0].N); state != sqlbridge.Withdrawn || err != nil {
+		t.Error(state, err)
+	}
+	if again, err := peer.Requests(t.Context()); len(again) > 0 || err != nil {
+		t.Error(again, err)
 	}
 }
