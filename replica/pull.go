@@ -121,13 +121,13 @@ func (r *Replica) startPull(l *link) {
 	}
 	l.pullNow = false
 	p.cap = max(p.cap, r.limit(true))
-	bases := []*known{l.theirs, l.ours}
-	if l.whole {
-		bases = nil
-	}
-	p.bases = []*known{l.theirs, l.ours}
+	bases, whole := []*known{l.theirs, l.ours}, l.whole
 	body := pullBody{
 		Session: p.id, Claims: r.packAll(l), CapOwn: r.limit(false), Cap: r.limit(true), Credit: startCredit, Copy: !r.ready,
+	}
+	p.bases = append(bases, l.ours)
+	if whole {
+		bases = nil
 	}
 	if p.cut != nil {
 		cut, seen := r.pack(vectorOf(p.cut), bases...), r.pack(vectorOf(p.seen), bases...)
@@ -136,7 +136,6 @@ func (r *Replica) startPull(l *link) {
 	if r.smaller > 0 {
 		body.Chunk = defaultChunkBytes >> r.smaller
 	}
-	p.bases = append(p.bases, l.ours)
 	if l.theirs != nil {
 		body.Holds = l.theirs.hash[:]
 	}
