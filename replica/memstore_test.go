@@ -95,7 +95,7 @@ func (m *memStore) Close() error { return nil }
 // memRound shows rows that were put ahead over those of the store.
 type memRound struct {
 	*memStore
-	put      []RowChange
+	ahead    Ahead
 	captured bool
 }
 
@@ -107,19 +107,13 @@ func (m *memRound) Capture() (Drain, error) {
 func (m *memRound) Tolerant() View { return m }
 
 func (m *memRound) Put(rows []RowChange) error {
-	m.put = append(m.put, rows...)
+	m.ahead.Put(rows)
 	return nil
 }
 
 func (m *memRound) Rows(keys []RowKey) ([]crdt.Row, error) {
 	out, err := m.memStore.Rows(keys)
-	for i, k := range keys {
-		for _, c := range m.put {
-			if c.Schema.Table == k.Table && c.Key == k.Key {
-				out[i] = c.New
-			}
-		}
-	}
+	m.ahead.Over(keys, out)
 	return out, err
 }
 
@@ -128,28 +122,11 @@ func (m *memRound) Commit(b Batch) error {
 		return errDisk
 	}
 	m.commits++
-	if !b.Origin.IsZero() {
-		m.state.Origin = b.Origin
-	}
-	if b.Group != (GroupID{}) {
-		m.state.Group = b.Group
-	}
-	m.state.Ready = m.state.Ready || b.Ready
-	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	for o, h := range b.Heads {
-		m.state.Coverage[o] = h
-		if h == 0 {
-			delete(m.state.Coverage, o)
-		}
-	}
-	if b.Copy != nil {
-		m.state.Copy = b.Copy
-	}
+	m.state.Apply(b)
 	if b.Restart {
 		clear(m.rows)
-		m.put = nil
 	}
-	for _, c := range slices.Concat(m.put, b.Rows) {
+	for _, c := range m.ahead.With(b) {
 		m.rows[RowKey{c.Schema.Table, c.Key}] = c.New
 	}
 	if m.captured {

@@ -40,6 +40,26 @@ type State struct {
 	Copy     []byte         // the state of an unfinished first copy, as a batch gave it; empty: there is none
 }
 
+// Apply takes in what a batch says beside its rows.
+func (s *State) Apply(b Batch) {
+	if !b.Origin.IsZero() {
+		s.Origin = b.Origin
+	}
+	if b.Group != (GroupID{}) {
+		s.Group = b.Group
+	}
+	s.Ready = s.Ready || b.Ready
+	s.Schemas = append(s.Schemas, b.Schemas...)
+	for o, h := range b.Heads {
+		if s.Coverage[o] = h; h == 0 {
+			delete(s.Coverage, o)
+		}
+	}
+	if b.Copy != nil {
+		s.Copy = b.Copy
+	}
+}
+
 // RowState is a row with its key.
 type RowState struct {
 	RowKey

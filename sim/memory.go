@@ -148,8 +148,7 @@ func (m *memory) Close() error { return nil }
 
 type memoryRound struct {
 	*memory
-	put   []replica.RowChange // ahead of the commit
-	ahead map[replica.RowKey]crdt.Row
+	ahead replica.Ahead
 }
 
 func (m *memoryRound) Capture() (replica.Drain, error) { return replica.Drain{}, nil }
@@ -159,23 +158,13 @@ func (m *memoryRound) Abort() {}
 func (m *memoryRound) Tolerant() replica.View { return m }
 
 func (m *memoryRound) Put(rows []replica.RowChange) error {
-	if m.ahead == nil {
-		m.ahead = map[replica.RowKey]crdt.Row{}
-	}
-	m.put = append(m.put, rows...)
-	for _, c := range rows {
-		m.ahead[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
-	}
+	m.ahead.Put(rows)
 	return nil
 }
 
 func (m *memoryRound) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	out, err := m.memory.Rows(keys)
-	for i, k := range keys {
-		if row, ok := m.ahead[k]; ok {
-			out[i] = row
-		}
-	}
+	m.ahead.Over(keys, out)
 	return out, err
 }
 
@@ -201,29 +190,13 @@ func (m *memoryRound) Commit(b replica.Batch) error {
 }
 
 func (m *memoryRound) take(b replica.Batch) {
-	if !b.Origin.IsZero() {
-		m.state.Origin = b.Origin
-	}
-	if b.Group != (replica.GroupID{}) {
-		m.state.Group = b.Group
-	}
-	m.state.Ready = m.state.Ready || b.Ready
-	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	for o, h := range b.Heads {
-		if m.state.Coverage[o] = h; h == 0 {
-			delete(m.state.Coverage, o)
-		}
-	}
-	if b.Copy != nil {
-		m.state.Copy = b.Copy
-	}
+	m.state.Apply(b)
 	if b.Restart {
 		clear(m.rows)
 		clear(m.refs)
 		clear(m.times)
-		m.put = nil
 	}
-	for _, c := range slices.Concat(m.put, b.Rows) {
+	for _, c := range m.ahead.With(b) {
 		k := replica.RowKey{Table: c.Schema.Table, Key: c.Key}
 		for _, s := range m.rows[k].Stamps(nil) {
 			m.unref(s, k)

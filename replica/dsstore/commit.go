@@ -17,22 +17,15 @@ type round struct {
 	view
 	changes []change
 	meta    meta
-	fresh   []*origin           // numbered by this commit
-	index   map[ds.Key][]byte   // records of the index that this commit has put so far
-	ahead   []replica.RowChange // rows that were put ahead of the commit
-	latest  map[replica.RowKey]crdt.Row
+	fresh   []*origin         // numbered by this commit
+	index   map[ds.Key][]byte // records of the index that this commit has put so far
+	ahead   replica.Ahead
 	over    bool
 }
 
 // Put keeps rows for the commit. A datastore has no transactions, so that they wait in memory.
 func (r *round) Put(rows []replica.RowChange) error {
-	if r.latest == nil {
-		r.latest = map[replica.RowKey]crdt.Row{}
-	}
-	r.ahead = append(r.ahead, rows...)
-	for _, c := range rows {
-		r.latest[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
-	}
+	r.ahead.Put(rows)
 	return nil
 }
 
@@ -42,11 +35,7 @@ func (r *round) Rows(keys []replica.RowKey) ([]crdt.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, k := range keys {
-		if row, ok := r.latest[k]; ok {
-			out[i] = row
-		}
-	}
+	r.ahead.Over(keys, out)
 	return out, nil
 }
 
@@ -92,9 +81,7 @@ func (r *round) Commit(b replica.Batch) error {
 	if b.IsZero() {
 		return nil
 	}
-	if !b.Restart {
-		b.Rows = slices.Concat(r.ahead, b.Rows)
-	}
+	b.Rows = r.ahead.With(b)
 	tables, err := r.collect(b)
 	if err != nil {
 		r.forget()

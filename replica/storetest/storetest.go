@@ -110,19 +110,7 @@ type model struct {
 }
 
 func (m *model) commit(b replica.Batch) {
-	if !b.Origin.IsZero() {
-		m.state.Origin = b.Origin
-	}
-	if b.Group != (replica.GroupID{}) {
-		m.state.Group = b.Group
-	}
-	m.state.Ready = m.state.Ready || b.Ready
-	m.state.Schemas = append(m.state.Schemas, b.Schemas...)
-	for o, h := range b.Heads {
-		if m.state.Coverage[o] = h; h == 0 {
-			delete(m.state.Coverage, o) // no longer claimed
-		}
-	}
+	m.state.Apply(b)
 	for _, c := range b.Rows {
 		m.rows[replica.RowKey{Table: c.Schema.Table, Key: c.Key}] = c.New
 	}
