@@ -12,6 +12,7 @@ import (
 
 	"github.com/rowmesh/rowmesh/replica"
 	"github.com/rowmesh/rowmesh/replica/dsstore"
+	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // A datastore can be copied, or set back to a backup. To write on under its origin would claim transactions that it does
@@ -76,29 +77,10 @@ func (f *fence) save() error {
 	if err != nil {
 		return fmt.Errorf("rowmesh: write the fence: %w", err)
 	}
-	tmp, err := os.OpenFile(f.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("rowmesh: write the fence: %w", err)
-	}
-	_, err = tmp.Write(raw)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(f.path+".new", f.path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(f.path))
-	}
-	if err != nil {
+	if err := sqlbridge.WriteFile(f.path, raw); err != nil {
 		return fmt.Errorf("rowmesh: write the fence: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // note saves the number of commits, where it has grown. The first commit after a load has the new origin where one is due.

@@ -81,31 +81,30 @@ func (f *fence) save() error {
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(f.dir, "fence")
-	tmp, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("sqlbridge: write the fence: %w", err)
-	}
-	_, err = tmp.Write(raw)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = syncDir(f.dir)
-	}
-	if err != nil {
+	if err := WriteFile(filepath.Join(f.dir, "fence"), raw); err != nil {
 		return fmt.Errorf("sqlbridge: write the fence: %w", err)
 	}
 	return nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// WriteFile writes a small file that only this user may read, so that it is either the old one or the new one after a crash.
+func WriteFile(path string, raw []byte) error {
+	tmp, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	_, err = tmp.Write(raw)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (f *fence) release() error {
