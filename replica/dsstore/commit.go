@@ -2,11 +2,11 @@ package dsstore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
 	ds "github.com/ipfs/go-datastore"
-	"github.com/ipfs/go-datastore/query"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
@@ -162,24 +162,9 @@ func (r *round) collect(b replica.Batch) (tables []*table, err error) {
 
 // forgetRows removes all rows and the index.
 func (r *round) forgetRows() error {
-	for _, prefix := range []string{"/r", "/i"} {
-		res, err := r.ds.Query(r.ctx, query.Query{Prefix: prefix, KeysOnly: true})
-		if err != nil {
-			return err
-		}
-		all, err := res.Rest()
-		if err != nil {
-			return err
-		}
-		for _, e := range all {
-			if prefix == "/i" {
-				r.removeRefs(ds.RawKey(e.Key))
-			} else {
-				r.remove(ds.RawKey(e.Key))
-			}
-		}
-	}
-	return nil
+	rows := r.eachKey(r.ctx, "/r", func(key string) error { r.remove(ds.RawKey(key)); return nil })
+	refs := r.eachKey(r.ctx, "/i", func(key string) error { r.removeRefs(ds.RawKey(key)); return nil })
+	return errors.Join(rows, refs)
 }
 
 // numbering returns an origin, with a new number where it has none.

@@ -181,6 +181,23 @@ func (s *Store) each(ctx context.Context, prefix string, ordered bool, f func(ke
 	if ordered {
 		q.Orders = []query.Order{query.OrderByKey{}}
 	}
+	return s.visit(ctx, q, func(e query.Entry) (bool, error) {
+		key := ds.RawKey(e.Key)
+		record, err := unseal(key, e.Value)
+		if err != nil {
+			return false, err
+		}
+		return f(key, record)
+	})
+}
+
+// eachKey calls f for every key below a prefix.
+func (s *Store) eachKey(ctx context.Context, prefix string, f func(key string) error) error {
+	return s.visit(ctx, query.Query{Prefix: prefix, KeysOnly: true}, func(e query.Entry) (bool, error) { return true, f(e.Key) })
+}
+
+// visit calls f for all that a query finds, until f returns false.
+func (s *Store) visit(ctx context.Context, q query.Query, f func(query.Entry) (bool, error)) error {
 	res, err := s.ds.Query(ctx, q)
 	if err != nil {
 		return err
@@ -194,12 +211,7 @@ func (s *Store) each(ctx context.Context, prefix string, ordered bool, f func(ke
 		if r.Error != nil {
 			return r.Error
 		}
-		key := ds.RawKey(r.Key)
-		record, err := unseal(key, r.Value)
-		if err != nil {
-			return err
-		}
-		if more, err := f(key, record); err != nil || !more {
+		if more, err := f(r.Entry); err != nil || !more {
 			return err
 		}
 	}
@@ -296,29 +308,18 @@ func (s *Store) loadSchemas(ctx context.Context) error {
 
 // loadBuckets learns which buckets of the index there are.
 func (s *Store) loadBuckets(ctx context.Context) error {
-	res, err := s.ds.Query(ctx, query.Query{Prefix: "/i", KeysOnly: true})
-	if err != nil {
-		return err
-	}
-	defer res.Close()
-	for {
-		r, ok := res.NextSync()
-		if !ok {
-			return nil
-		}
-		if r.Error != nil {
-			return r.Error
-		}
-		n, h, err := parseRefKey(r.Key)
+	return s.eachKey(ctx, "/i", func(key string) error {
+		n, h, err := parseRefKey(key)
 		if err != nil {
 			return err
 		}
 		o, ok := s.numbered(n)
 		if !ok {
-			return fmt.Errorf("%w (key %q names no origin)", ErrCorrupt, r.Key)
+			return fmt.Errorf("%w (key %q names no origin)", ErrCorrupt, key)
 		}
 		o.addBucket(bucketOf(h))
-	}
+		return nil
+	})
 }
 
 func (o *origin) addBucket(b uint64) {
@@ -452,21 +453,10 @@ func (v view) Scan(tbl string, after crdt.Key, yield func([]replica.RowState) bo
 
 // Count counts the keys of all rows.
 func (v view) Count() (n uint64, err error) {
-	res, err := v.ds.Query(v.ctx, query.Query{Prefix: "/r", KeysOnly: true})
-	if err != nil {
+	if err := v.eachKey(v.ctx, "/r", func(string) error { n++; return nil }); err != nil {
 		return 0, fmt.Errorf("dsstore: count rows: %w", err)
 	}
-	defer res.Close()
-	for {
-		r, ok := res.NextSync()
-		if !ok {
-			return n, nil
-		}
-		if r.Error != nil {
-			return 0, fmt.Errorf("dsstore: count rows: %w", r.Error)
-		}
-		n++
-	}
+	return n, nil
 }
 
 // tableOrder is the keys of one table in order. A datastore has no order of its own that SQL shares, and a copy for a
@@ -496,26 +486,13 @@ func (s *Store) sortedKeys(ctx context.Context, tbl string) ([]crdt.Key, error) 
 }
 
 func (s *Store) listKeys(ctx context.Context, tbl string) (keys []crdt.Key, err error) {
-	res, err := s.ds.Query(ctx, query.Query{Prefix: rowPrefix(tbl), KeysOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	defer res.Close()
-	for {
-		r, ok := res.NextSync()
-		if !ok {
-			slices.SortFunc(keys, crdt.Key.Compare)
-			return keys, nil
-		}
-		if r.Error != nil {
-			return nil, r.Error
-		}
-		k, err := parseRowKey(tbl, r.Key)
-		if err != nil {
-			return nil, err
-		}
+	err = s.eachKey(ctx, rowPrefix(tbl), func(key string) error {
+		k, err := parseRowKey(tbl, key)
 		keys = append(keys, k.Key)
-	}
+		return err
+	})
+	slices.SortFunc(keys, crdt.Key.Compare)
+	return keys, err
 }
 
 // grew notes rows that a commit has added.
