@@ -108,18 +108,14 @@ func ParseURI(uri string) (c Config, rest string, err error) {
 }
 
 func (c *Config) set(key, value string) (err error) {
-	list := strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
-	flag := func(to *bool) error {
-		switch value {
-		case "", "1", "true", "yes", "on":
-			*to = true
-		case "0", "false", "no", "off":
-			*to = false
-		default:
-			return errors.New("write 1 or 0")
-		}
-		return nil
+	switches := map[string]*bool{
+		"hub": &c.Hub, "new": &c.New, "discover": &c.Discover, "relaying": &c.Relaying, "punch": &c.Punch, "join": &c.Join, "mine": &c.Mine,
+		"record-masked": &c.Masked,
 	}
+	if to := switches[key]; to != nil {
+		return parseSwitch(to, value)
+	}
+	list := strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
 	switch key {
 	case "node":
 		switch value {
@@ -131,55 +127,51 @@ func (c *Config) set(key, value string) (err error) {
 			return errors.New("write primary or secondary")
 		}
 	case "bind":
-		c.Listen, err = parseAddrs(c.Listen, list)
+		err = parseList(&c.Listen, list, network.ParseAddr)
 	case "connect":
-		c.Connect, err = parseAddrs(c.Connect, list)
-	case "allow":
-		for _, s := range list {
-			id, err := network.ParsePeerID(s)
-			if err != nil {
-				return err
-			}
-			c.Allow = append(c.Allow, id)
-		}
+		err = parseList(&c.Connect, list, network.ParseAddr)
+	case "relays":
+		err = parseList(&c.Relays, list, network.ParseAddr)
 	case "hubs":
-		for _, s := range list {
-			a, err := network.ParseHub(s)
-			if err != nil {
-				return err
-			}
-			c.Hubs = append(c.Hubs, a)
-		}
+		err = parseList(&c.Hubs, list, network.ParseHub)
+	case "allow":
+		err = parseList(&c.Allow, list, network.ParsePeerID)
 	case "acks":
 		c.Acks, err = ParseAcks(value)
-	case "hub":
-		return flag(&c.Hub)
-	case "new":
-		return flag(&c.New)
-	case "discover":
-		return flag(&c.Discover)
-	case "relays":
-		c.Relays, err = parseAddrs(c.Relays, list)
-	case "relaying":
-		return flag(&c.Relaying)
-	case "punch":
-		return flag(&c.Punch)
-	case "join":
-		return flag(&c.Join)
-	case "mine":
-		return flag(&c.Mine)
 	case "tables":
 		c.Tables = append(c.Tables, list...)
 	case "key":
 		c.Identity = value
 	case "record":
 		c.Record = value
-	case "record-masked":
-		return flag(&c.Masked)
 	default:
 		return errors.New("unknown key; known are node, bind, connect, hubs, allow, hub, acks, discover, relays, relaying, punch, new, join, mine, tables, key, record, record-masked")
 	}
 	return err
+}
+
+func parseSwitch(to *bool, value string) error {
+	switch value {
+	case "", "1", "true", "yes", "on":
+		*to = true
+	case "0", "false", "no", "off":
+		*to = false
+	default:
+		return errors.New("write 1 or 0")
+	}
+	return nil
+}
+
+// parseList adds what a list of words says.
+func parseList[T any](to *[]T, list []string, parse func(string) (T, error)) error {
+	for _, s := range list {
+		v, err := parse(s)
+		if err != nil {
+			return err
+		}
+		*to = append(*to, v)
+	}
+	return nil
 }
 
 // ParseAcks reads a value of Config.Acks: hub, or a number of peers.
@@ -192,15 +184,4 @@ func ParseAcks(s string) (int, error) {
 		return 0, fmt.Errorf("%q is not hub and not a number of peers", s)
 	}
 	return n, nil
-}
-
-func parseAddrs(to []network.Addr, list []string) ([]network.Addr, error) {
-	for _, s := range list {
-		a, err := network.ParseAddr(s)
-		if err != nil {
-			return nil, err
-		}
-		to = append(to, a)
-	}
-	return to, nil
 }
