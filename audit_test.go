@@ -15,20 +15,18 @@ import (
 	"github.com/rowmesh/rowmesh/network"
 )
 
-// TestAudit: what a datastore and a database hold is compared; a record that is gone from the one, and one that cannot be read,
-// come back from the other.
-func TestAudit(t *testing.T) {
-	ctx := testContext(t)
-	dir := t.TempDir()
+// auditedPair opens a datastore with three rows and a database that follows it.
+func auditedPair(t *testing.T, ctx context.Context) (a, b *rowmesh.Peer, disk ds.Batching) {
+	t.Helper()
 	keyA, _ := identity(t)
 	keyB, idB := identity(t)
-	disk := dssync.MutexWrap(ds.NewMapDatastore())
+	disk = dssync.MutexWrap(ds.NewMapDatastore())
 	a, err := rowmesh.OpenDatastore(ctx, disk, rowmesh.WithConfig(rowmesh.Config{
 		Identity: keyA, New: true, Listen: []network.Addr{addr(t, "tcp://127.0.0.1:0")}, Allow: []network.PeerID{idB}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.Close()
+	t.Cleanup(func() { a.Close() })
 	for _, id := range []string{"1", "2", "3"} {
 		if err := a.WriteRows(ctx, []*crdt.Schema{orders}, order(id, "open", 10)); err != nil {
 			t.Fatal(err)
@@ -37,16 +35,23 @@ func TestAudit(t *testing.T) {
 	if _, err := a.Audit(ctx, rowmesh.AuditOptions{}); !errors.Is(err, rowmesh.ErrNoPeer) {
 		t.Errorf("an audit without a peer: %v", err)
 	}
-	b, err := rowmesh.OpenConfig(ctx, rowmesh.Config{Path: filepath.Join(dir, "b.db"), Connect: []network.Addr{addr(t, a.Addrs()[0])}, Identity: keyB})
+	b, err = rowmesh.OpenConfig(ctx, rowmesh.Config{Path: filepath.Join(t.TempDir(), "b.db"), Connect: []network.Addr{addr(t, a.Addrs()[0])}, Identity: keyB})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	t.Cleanup(func() { b.Close() })
 	if err := b.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	requireDigest(t, a, b)
+	return a, b, disk
+}
 
+// TestAudit: what a datastore and a database hold is compared; a record that is gone from the one, and one that cannot be read,
+// come back from the other.
+func TestAudit(t *testing.T) {
+	ctx := testContext(t)
+	a, b, disk := auditedPair(t, ctx)
 	res, err := disk.Query(ctx, query.Query{Prefix: "/r", KeysOnly: true, Orders: []query.Order{query.OrderByKey{}}})
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +82,12 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	requireDigest(t, a, b)
+}
+
+// TestAuditIsRefused: what cannot be audited, or is not waited for, is said.
+func TestAuditIsRefused(t *testing.T) {
+	ctx := testContext(t)
+	_, b, _ := auditedPair(t, ctx)
 	if _, err := b.Audit(ctx, rowmesh.AuditOptions{Peer: b.ID().String()}); !errors.Is(err, rowmesh.ErrNoPeer) {
 		t.Errorf("an audit with a peer that is not connected: %v", err)
 	}
