@@ -16,6 +16,22 @@ import (
 	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
+// beside measures with a plain database and one that a peer keeps in sync, both new, and returns the median.
+func (l *lab) beside(measure func(plain, tracked *sql.DB) float64) float64 {
+	return median(func() float64 {
+		path := l.path()
+		plain, tracked := open(l.path()), open(path)
+		defer plain.Close()
+		defer tracked.Close()
+		exec1(plain, schema)
+		exec1(tracked, schema)
+		side := startPeer(path)
+		side.waitReady()
+		defer side.stop()
+		return measure(plain, tracked)
+	})
+}
+
 // benchLocal: what a program's own transactions take with capture, and a peer at work beside, against without.
 func benchLocal(l *lab) {
 	all := makeRows(*rows)
@@ -24,16 +40,7 @@ func benchLocal(l *lab) {
 		updates[i] = []any{i + 1, r[0]}
 	}
 	var update []float64
-	insert := median(func() float64 {
-		plain, tracked := l.path(), l.path()
-		p, t := open(plain), open(tracked)
-		defer p.Close()
-		defer t.Close()
-		exec1(p, schema)
-		exec1(t, schema)
-		side := startPeer(tracked)
-		side.waitReady()
-		defer side.stop()
+	insert := l.beside(func(p, t *sql.DB) float64 {
 		x := timed(func() { inTxns(p, insertItem, all, perTxn) })
 		y := timed(func() { inTxns(t, insertItem, all, perTxn) })
 		until(t, `SELECT count(*) FROM _rowmesh_outbox`, 0)
@@ -54,16 +61,7 @@ func benchLocal(l *lab) {
 func benchOneRow(l *lab) {
 	n := min(*rows/10, 5000)
 	all := makeRows(n)
-	r := median(func() float64 {
-		plain, tracked := l.path(), l.path()
-		p, t := open(plain), open(tracked)
-		defer p.Close()
-		defer t.Close()
-		exec1(p, schema)
-		exec1(t, schema)
-		side := startPeer(tracked)
-		side.waitReady()
-		defer side.stop()
+	r := l.beside(func(p, t *sql.DB) float64 {
 		x := timed(func() { inTxns(p, insertItem, all, 1) })
 		y := timed(func() { inTxns(t, insertItem, all, 1) })
 		return float64(y) / float64(x)
