@@ -470,6 +470,14 @@ func (r *Replica) putRows(v Round) error {
 	if len(r.rows.order) < r.cfg.PutRows {
 		return nil
 	}
+	return r.put(v)
+}
+
+// put hands over the changed rows, however many there are.
+func (r *Replica) put(v Round) error {
+	if !r.rows.dirty() {
+		return nil
+	}
 	r.batch.Put = true
 	if err := v.Put(r.rows.changes(r.schemas)); err != nil {
 		return err

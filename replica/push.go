@@ -16,14 +16,28 @@ type push struct {
 	raw      []byte
 	from     *link // where it came from; nil: it is our own
 	announce bool  // too large to push: told of, and pulled
-	rows     int   // of the block
+	blocks   int   // how many those are that block is the last of
+	rows     int   // of all of them
 	bytes    int   // as encoded
+}
+
+// then joins what follows in a chain, which is one unit: only a session carries it whole.
+func (p push) then(next push) push {
+	switch {
+	case p.blocks == 0:
+		return next
+	case next.blocks == 0:
+		return p
+	}
+	next.announce, next.raw = true, nil
+	next.blocks, next.rows, next.bytes = p.blocks+next.blocks, p.rows+next.rows, p.bytes+next.bytes
+	return next
 }
 
 // encode gives an own block its bytes, the ones every replica will ever see.
 func (r *Replica) encode(b *crdt.Block) push {
 	raw := crdt.AppendBlock(nil, b, r.schemas.ref)
-	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes, rows: len(b.Rows), bytes: len(raw)}
+	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes, blocks: 1, rows: len(b.Rows), bytes: len(raw)}
 }
 
 // sendPushes hands the blocks merged since the last Ready to the links that follow and are not pruned for their
@@ -69,7 +83,7 @@ func (r *Replica) pushTo(l *link) {
 				heads = crdt.Coverage{}
 			}
 			heads[o] = s.Time
-			r.stats.BlocksAnnounced++
+			r.stats.BlocksAnnounced += uint64(p.blocks)
 			announce.Rows += uint64(p.rows)
 			announce.Bytes += uint64(p.bytes)
 			r.pushed(l, o)
@@ -201,7 +215,7 @@ func (r *Replica) mergeBlock(v View, l *link, raw []byte) error {
 	r.clock.Update(b.Stamp.Time)
 	r.raise(b.Stamp.Origin, b.Stamp.Time)
 	r.grow(l, b)
-	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes, rows: len(b.Rows), bytes: len(raw)})
+	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes, blocks: 1, rows: len(b.Rows), bytes: len(raw)})
 	return nil
 }
 

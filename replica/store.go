@@ -135,16 +135,25 @@ func (b Batch) IsZero() bool {
 type Drain struct {
 	Schemas []*crdt.Schema // of every table that the groups write, as the store sees it now
 	Groups  []Group
-
-	// Rest, where it is not nil, yields the operations of one more group, made now, in parts: the rows of a table that is new
-	// here may be more than memory should hold. It is called at most once, before the round ends.
-	Rest func(yield func(part []crdt.Op) error) error
 }
 
 // Group is a run of local operations that share one stamp.
 type Group struct {
 	WallMillis int64 // when they were made, by the clock of this machine; 0: now
 	Ops        []crdt.Op
+
+	// Parts, where it is not nil, yields the operations in place of Ops: they may be more than memory should hold. No two of a
+	// drain are of one row, for the store may be handed a part before the next is asked for. It is called once, after those
+	// of the groups before and before the round ends.
+	Parts func(yield func(part []crdt.Op) error) error
+}
+
+// Each calls yield for every part of the group, which may be empty.
+func (g Group) Each(yield func(part []crdt.Op) error) error {
+	if g.Parts != nil {
+		return g.Parts(yield)
+	}
+	return yield(g.Ops)
 }
 
 // Store keeps one replica's state. Its two kinds are the go-datastore one of package dsstore and the SQL one

@@ -15,75 +15,54 @@ func (r *Replica) Write(v Round, now Instant, d Drain) (crdt.Stamp, error) {
 	if err := r.learn(d.Schemas); err != nil {
 		return crdt.Stamp{}, err
 	}
-	var last crdt.Stamp
-	var blocks []push
+	var all push
 	for _, g := range d.Groups {
-		if len(g.Ops) == 0 {
-			continue
-		}
 		p, err := r.writeGroup(v, g)
 		if err != nil {
 			return crdt.Stamp{}, err
 		}
-		blocks = append(blocks, p)
-		last = p.block.Stamp
+		all = all.then(p)
 	}
-	if d.Rest != nil {
-		p, err := r.writeParts(v, d.Rest)
-		if err != nil {
-			return crdt.Stamp{}, err
-		}
-		if p.rows > 0 {
-			blocks = append(blocks, p)
-			last = p.block.Stamp
-		}
+	if all.blocks == 0 {
+		return crdt.Stamp{}, nil
 	}
-	r.stats.BlocksWritten += uint64(len(blocks))
-	if len(blocks) > 1 {
-		for i := range blocks {
-			blocks[i].announce = true // a chain is one unit: only a session carries it whole
-		}
-	}
-	r.pushes = append(r.pushes, blocks...)
-	return last, nil
+	r.stats.BlocksWritten += uint64(all.blocks)
+	r.pushes = append(r.pushes, all)
+	return all.block.Stamp, nil
 }
 
-func (r *Replica) writeGroup(v View, g Group) (push, error) {
-	b := r.newBlock(g.WallMillis)
-	if err := r.writeOps(v, b, g.Ops); err != nil {
-		return push{}, err
-	}
-	r.own.add(b.Stamp.Time)
-	r.raise(r.origin, b.Stamp.Time)
-	return r.encode(b), nil
-}
-
-// writeParts writes one block of more operations than memory should hold. What fits into one part is a block like others;
-// a larger one is never encoded as a whole, for it is announced and fetched by sessions.
-func (r *Replica) writeParts(v Round, parts func(func([]crdt.Op) error) error) (out push, err error) {
+// writeGroup writes one block. What fits into one part is pushed, if it is not too large; of a larger one only a part is ever in
+// memory, for it is announced and fetched by sessions. Nothing is written of a group without operations.
+func (r *Replica) writeGroup(v Round, g Group) (out push, err error) {
 	var b *crdt.Block
-	n := 0
-	err = parts(func(ops []crdt.Op) error {
+	err = g.Each(func(ops []crdt.Op) error {
 		if len(ops) == 0 {
 			return nil
 		}
-		if b == nil {
-			b = r.newBlock(0)
+		more := b != nil
+		if more {
+			if err := r.put(v); err != nil {
+				return err
+			}
+			b.Rows = nil
+		} else {
+			b = r.newBlock(g.WallMillis)
 		}
-		b.Rows = b.Rows[:0:0]
 		if err := r.writeOps(v, b, ops); err != nil {
 			return err
 		}
 		part := r.encode(b)
-		out.raw, out.announce = part.raw, part.announce || n > 0
-		out.bytes, out.rows = out.bytes+part.bytes, out.rows+part.rows
-		n++
+		part.announce = part.announce || more
+		part.bytes, part.rows = out.bytes+part.bytes, out.rows+part.rows
+		out = part
+		if g.Parts == nil {
+			return nil
+		}
 		return r.putRows(v)
 	})
 	if err != nil || b == nil {
 		return push{}, err
 	}
-	out.block = b
 	r.own.add(b.Stamp.Time)
 	r.raise(r.origin, b.Stamp.Time)
 	return out, nil

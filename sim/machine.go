@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -479,31 +480,44 @@ func (r *watchedRound) Capture() (replica.Drain, error) {
 	if err != nil || r.m.sql() == nil {
 		return d, err
 	}
-	whole := d
-	if d.Rest != nil {
-		var rest replica.Group
-		if err := d.Rest(func(part []crdt.Op) error { rest.Ops = append(rest.Ops, part...); return nil }); err != nil {
-			return d, err
-		}
-		whole.Groups = append(slices.Clone(d.Groups), rest)
-		d.Rest = inParts(rest.Ops, 1+r.m.w.c.Chunk/60)
-	}
-	r.m.w.checkCapture(r.m, whole)
-	if r.m.writing = whole.Groups; !r.m.part {
-		r.m.touched, r.m.added = false, nil
-	}
+	r.watch(d)
 	return d, nil
 }
 
-// inParts yields operations again, so many at once.
-func inParts(ops []crdt.Op, n int) func(func([]crdt.Op) error) error {
-	return func(yield func([]crdt.Op) error) error {
-		for part := range slices.Chunk(ops, n) {
-			if err := yield(part); err != nil {
-				return err
-			}
+// watch notes what a drain yields, makes smaller parts of it at times, and has all of it checked once the last of it has been
+// written.
+func (r *watchedRound) watch(d replica.Drain) {
+	groups := make([]replica.Group, len(d.Groups))
+	most := 1 + r.m.w.c.Chunk/60
+	if r.m.w.oracle.size()%4 > 0 {
+		most = math.MaxInt
+	}
+	end := func() {
+		r.m.w.checkCapture(r.m, replica.Drain{Schemas: d.Schemas, Groups: groups})
+		if r.m.writing = groups; !r.m.part {
+			r.m.touched, r.m.added = false, nil
 		}
-		return nil
+	}
+	for i, g := range d.Groups {
+		groups[i].WallMillis = g.WallMillis
+		d.Groups[i].Parts = func(yield func([]crdt.Op) error) error {
+			err := g.Each(func(ops []crdt.Op) error {
+				groups[i].Ops = append(groups[i].Ops, ops...)
+				for part := range slices.Chunk(ops, most) {
+					if err := yield(part); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err == nil && i == len(groups)-1 {
+				end()
+			}
+			return err
+		}
+	}
+	if len(groups) == 0 {
+		end()
 	}
 }
 

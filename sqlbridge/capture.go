@@ -68,12 +68,12 @@ func (d *drainer) run() error {
 	if len(registry) > 0 {
 		d.out.Schemas = append(d.out.Schemas, registrySchemas...)
 	}
-	if due := d.due(); len(due) > 0 {
-		d.out.Rest = func(yield func([]crdt.Op) error) error { return d.drift(due, registry, yield) }
-	} else {
-		groups = append(groups, replica.Group{Ops: registry})
+	last := replica.Group{Ops: registry}
+	due := d.due()
+	if len(due) > 0 {
+		last.Parts = func(yield func([]crdt.Op) error) error { return d.drift(due, registry, yield) }
 	}
-	d.out.Groups = slices.DeleteFunc(groups, func(g replica.Group) bool { return len(g.Ops) == 0 })
+	d.out.Groups = slices.DeleteFunc(append(groups, last), func(g replica.Group) bool { return len(g.Ops) == 0 && g.Parts == nil })
 	return nil
 }
 

@@ -308,10 +308,12 @@ type recordedRound struct {
 
 func (r *recordedRound) Capture() (replica.Drain, error) {
 	d, err := r.round.Capture()
-	if err == nil && d.Rest != nil { // a recording holds it anyway
-		var g replica.Group
-		err = d.Rest(func(part []crdt.Op) error { g.Ops = append(g.Ops, part...); return nil })
-		d.Groups, d.Rest = append(d.Groups, g), nil
+	for i, g := range d.Groups { // a recording holds all of it anyway
+		whole := replica.Group{WallMillis: g.WallMillis}
+		if err == nil {
+			err = g.Each(func(part []crdt.Op) error { whole.Ops = append(whole.Ops, part...); return nil })
+		}
+		d.Groups[i] = whole
 	}
 	r.r.put(kindCapture, 0, drainOf(d), err)
 	return d, err
