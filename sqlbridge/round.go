@@ -344,33 +344,15 @@ func (r *round) storeRow(s *stored, c replica.RowChange) (n int64, err error) {
 	return n, b.exec(r.ctx, `INSERT INTO _rowmesh_rows(n, tbl, k, o, h, v) VALUES(?, ?, ?, ?, ?, ?)`, n, s.tbl, keyColumn(c.Key), o, int64(base.Time), body)
 }
 
-// addRefs notes that rows name a transaction.
+// addRefs notes that rows name a transaction. SQLite joins the lists, which may be of megabytes.
 func (r *round) addRefs(st crdt.Stamp, numbers []int64) error {
-	s, err := r.b.stmt(r.ctx, `INSERT INTO _rowmesh_txns(o, h, rows) VALUES(?, ?, ?) ON CONFLICT DO NOTHING`)
-	if err != nil {
-		return err
-	}
-	o, h := r.b.origins.Number(st.Origin), int64(st.Time)
-	res, err := s.ExecContext(r.ctx, o, h, appendNumbers(nil, numbers))
-	if err != nil {
-		return err
-	}
-	if added, err := res.RowsAffected(); err != nil || added > 0 {
-		return err
-	}
-	list, err := r.refs(o, h)
-	if err != nil {
-		return err
-	}
-	return r.b.exec(r.ctx, `UPDATE _rowmesh_txns SET rows = ? WHERE o = ? AND h = ?`, appendNumbers(list, numbers), o, h)
+	return r.b.exec(r.ctx, `INSERT INTO _rowmesh_txns(o, h, rows) VALUES(?, ?, ?) ON CONFLICT(o, h) DO UPDATE SET rows = CAST(rows || excluded.rows AS BLOB)`,
+		r.b.origins.Number(st.Origin), int64(st.Time), appendNumbers(nil, numbers))
 }
 
-func (r *round) refs(o uint64, h int64) (list []byte, err error) {
-	s, err := r.b.stmt(r.ctx, `SELECT rows FROM _rowmesh_txns WHERE o = ? AND h = ?`)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.QueryContext(r.ctx, o, h)
+// shortRefs reads the list of rows that name a transaction, nothing where it is longer than sweepBytes.
+func (r *round) shortRefs(o uint64, h int64) (list []byte, err error) {
+	rows, err := r.b.query(r.ctx, `SELECT rows FROM _rowmesh_txns WHERE o = ? AND h = ? AND length(rows) <= ?`, o, h, sweepBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -378,14 +360,14 @@ func (r *round) refs(o uint64, h int64) (list []byte, err error) {
 	if rows.Next() {
 		err = rows.Scan(&list)
 	}
-	return list, err
+	return list, errors.Join(err, rows.Err())
 }
 
 // dropRefs forgets that rows name a transaction, where that is cheap.
 func (r *round) dropRefs(st crdt.Stamp, numbers []int64) error {
 	o, h := r.b.origins.Number(st.Origin), int64(st.Time)
-	list, err := r.refs(o, h)
-	if err != nil || len(list) > sweepBytes {
+	list, err := r.shortRefs(o, h)
+	if err != nil || len(list) == 0 {
 		return err
 	}
 	gone := make(map[int64]bool, len(numbers))
