@@ -14,12 +14,13 @@ import (
 // round is one write transaction: capture, merge, coverage and projection together.
 type round struct {
 	view
-	over     bool
-	captured int64     // the last outbox entry that Capture took in
-	taken    int       // how many entries that were
-	ahead    *prepared // nil: nothing was read ahead
-	part     bool      // Capture took in a part of what was written: nothing else may change rows
-	drifted  []*stored // tables whose drift scan Capture made
+	over      bool
+	captured  int64     // the last outbox entry that Capture took in
+	taken     int       // how many entries that were
+	ahead     *prepared // nil: nothing was read ahead
+	part      bool      // Capture took in a part of what was written: nothing else may change rows
+	unsettled bool      // see settle
+	drifted   []*stored // tables whose drift scan Capture made
 }
 
 // Begin opens a round. It waits for other writers in short retries, so that ctx can end the wait.
@@ -141,15 +142,17 @@ func (r *round) store(batch replica.Batch) error {
 
 // show projects the batch. Of a first copy nothing is shown before it is whole, and then everything.
 func (r *round) show(batch replica.Batch) error {
+	founded := batch.Ready && !r.b.copying
 	switch {
-	case r.b.ready:
+	case r.b.ready || founded:
+		if err := r.settle(); err != nil {
+			return err
+		}
 		return r.b.project(r, batch.Rows)
 	case !batch.Ready:
 		return nil
-	case r.b.copying:
-		return r.b.projectCopy(r)
 	}
-	return r.b.project(r, batch.Rows) // a group is founded here
+	return r.b.projectCopy(r)
 }
 
 // Put stores rows ahead of the commit, and shows them unless they are of a first copy.
@@ -169,11 +172,22 @@ func (r *round) put(rows []replica.RowChange) error {
 	if err := r.storeRows(rows); err != nil {
 		return err
 	}
-	clear(r.n) // as many as a session may bring would take more memory than their rows
-	clear(r.memo)
-	if !r.b.ready {
+	for _, c := range rows {
+		delete(r.n, replica.RowKey{Table: c.Schema.Table, Key: c.Key})
+	}
+	if len(r.n)+len(r.memo) > memoRows { // more than was read ahead: a session may come by any number
+		clear(r.n)
+		clear(r.memo)
+	}
+	switch {
+	case !slices.ContainsFunc(rows, func(c replica.RowChange) bool { return !c.Local }):
+		return r.unsettle(rows)
+	case !r.b.ready:
 		r.b.copying = true // its end may come in the same round
 		return nil
+	}
+	if err := r.settle(); err != nil {
+		return err
 	}
 	return r.b.project(r, rows)
 }
