@@ -1,6 +1,7 @@
 package sqlbridge
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -28,6 +29,7 @@ type Options struct {
 	Logger    *slog.Logger // nil: silent
 
 	CaptureRows int // entries of the outbox that a round takes in where Prepare allows a part; 0: as many as it takes in 25 ms
+	HeldEntries int // entries of the outbox that are held in memory; 0: a default
 }
 
 // Bridge is the store of one replica inside an SQLite database, with capture from and projection into the
@@ -58,7 +60,10 @@ type Bridge struct {
 	commits       int64 // rounds committed
 	keptLocal     map[string]int64
 	driftDue      bool
-	listBytes     int           // see the constant
+	listBytes     int // see the constants, also for the next two
+	heldEntries   int
+	partRows      int
+	counted       int64         // the last entry of the outbox that was counted in keptLocal
 	ready         bool          // the replica holds its first copy, or has founded its group
 	copying       bool          // there are rows of a first copy that is not whole
 	ahead         *prepared     // for the next round
@@ -95,8 +100,8 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 	}
 	opt.Path = path
 	b := &Bridge{
-		listBytes: listBytes,
-		db:        db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
+		listBytes: listBytes, heldEntries: cmp.Or(opt.HeldEntries, heldEntries), partRows: partRows,
+		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
 		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{}, returned: map[string]bool{},
 		keptLocal: map[string]int64{},
 	}
@@ -155,7 +160,7 @@ func (b *Bridge) check(ctx context.Context) error {
 		return fmt.Errorf("sqlbridge: %s keeps its text in %s, which sorts otherwise than on other peers: make a copy in UTF-8 (sqlite3 old.db .dump | sqlite3 new.db)", b.opt.Path, encoding)
 	}
 	for _, p := range []string{
-		fmt.Sprintf("busy_timeout=%d", lockRetry.Milliseconds()), "foreign_keys=OFF", "recursive_triggers=OFF", "synchronous=FULL",
+		fmt.Sprintf("busy_timeout=%d", lockRetry.Milliseconds()), "foreign_keys=OFF", "recursive_triggers=OFF", "synchronous=FULL", "temp_store=FILE", "cache_spill=ON",
 		fmt.Sprintf("wal_autocheckpoint=%d", autocheckpoint),
 	} {
 		if _, err := b.conn.ExecContext(ctx, "PRAGMA "+p); err != nil {

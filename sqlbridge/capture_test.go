@@ -67,6 +67,12 @@ var oneSided = []struct {
 	{"many rows in one transaction", `CREATE TABLE t(id TEXT PRIMARY KEY, n INTEGER, v TEXT);`, "t", []string{
 		`INSERT INTO t SELECT printf('k%06d', value), value, 'some text' FROM generate_series(1, 5000)`, `UPDATE t SET n = -n WHERE n % 3 = 0`, `DELETE FROM t WHERE n % 7 = 0`, `UPDATE t SET id = 'm' || id WHERE n < 0`,
 	}},
+	{"unique values that move on by one", `CREATE TABLE t(id INTEGER PRIMARY KEY, pos INTEGER UNIQUE, v); INSERT INTO t VALUES(1,1,'a'),(2,2,'b'),(3,3,'c'),(4,4,'d'),(5,5,'e'),(6,6,'f'),(7,7,'g'),(8,8,'h');`, "t", []string{
+		`UPDATE t SET pos = -pos; UPDATE t SET pos = 1 - pos`, `UPDATE t SET pos = -pos; UPDATE t SET pos = -1 - pos`, `UPDATE t SET pos = -pos; UPDATE t SET pos = 9 + pos; DELETE FROM t WHERE id = 4; INSERT INTO t VALUES(9, 5, 'i')`,
+	}},
+	{"as many rows as whole pages", `CREATE TABLE t(id INTEGER PRIMARY KEY, v);`, "t", []string{
+		`INSERT INTO t SELECT value, value FROM generate_series(1, 5000) LIMIT 1024`, `UPDATE t SET v = -v WHERE id <= 64`,
+	}},
 	{"vacuum and a user's index", `CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t VALUES('x', 1), ('y', 2);`, "t", []string{
 		`DELETE FROM t WHERE id = 'x'`, `VACUUM`, `INSERT INTO t VALUES('z', 3)`, `CREATE INDEX t_v ON t(v)`, `UPDATE t SET v = 4`, `DROP INDEX t_v; UPDATE t SET v = 5 WHERE id = 'z'`,
 	}},
@@ -82,7 +88,9 @@ func series(sql string) string {
 }
 
 // TestOtherSideShowsWhatSQLiteDid: M3-1, M3-19, L-1, L-19. See oneSided.
-func TestOtherSideShowsWhatSQLiteDid(t *testing.T) {
+func TestOtherSideShowsWhatSQLiteDid(t *testing.T) { bothWays(t, otherSideShowsWhatSQLiteDid) }
+
+func otherSideShowsWhatSQLiteDid(t *testing.T) {
 	for _, c := range oneSided {
 		t.Run(c.name, func(t *testing.T) {
 			schema := c.schema
@@ -108,7 +116,9 @@ func TestOtherSideShowsWhatSQLiteDid(t *testing.T) {
 }
 
 // TestCascades: cascading deletes and updates are captured row by row, and foreign keys never stop a merge.
-func TestCascades(t *testing.T) {
+func TestCascades(t *testing.T) { bothWays(t, cascades) }
+
+func cascades(t *testing.T) {
 	a, b := pair(t, `CREATE TABLE p(id TEXT PRIMARY KEY, v);
 		CREATE TABLE c(id TEXT PRIMARY KEY, p TEXT REFERENCES p(id) ON DELETE CASCADE ON UPDATE CASCADE);
 		CREATE TABLE n(id TEXT PRIMARY KEY, p TEXT REFERENCES p(id) ON DELETE SET NULL);
@@ -131,7 +141,9 @@ func TestCascades(t *testing.T) {
 }
 
 // TestNothingToSay: P14. Updates that change nothing, and two sides that agree, make no block.
-func TestNothingToSay(t *testing.T) {
+func TestNothingToSay(t *testing.T) { bothWays(t, nothingToSay) }
+
+func nothingToSay(t *testing.T) {
 	a, b := pair(t, `CREATE TABLE t(id TEXT PRIMARY KEY, v, w REAL); INSERT INTO t VALUES('x', 1, 1), ('y', 'z', 2.5);`)
 	before := a.r.Counters().BlocksWritten + b.r.Counters().BlocksWritten
 	for _, s := range []*side{a, b} {
@@ -150,7 +162,9 @@ func TestNothingToSay(t *testing.T) {
 }
 
 // TestNullKeyStaysLocal: rows with a NULL in their key are left alone, and counted.
-func TestNullKeyStaysLocal(t *testing.T) {
+func TestNullKeyStaysLocal(t *testing.T) { bothWays(t, nullKeyStaysLocal) }
+
+func nullKeyStaysLocal(t *testing.T) {
 	a, b := pair(t, `CREATE TABLE t(x TEXT, y TEXT, v, PRIMARY KEY(x, y));`)
 	a.exec(`INSERT INTO t VALUES('k', NULL, 'local'), ('k', 'l', 'shared')`)
 	sync(t, a, b)
@@ -187,7 +201,9 @@ func TestLargeValueStaysLocal(t *testing.T) {
 }
 
 // TestEditsKeepTheirTime: edits that were made while no peer ran, with a pause between them, have their own times.
-func TestEditsKeepTheirTime(t *testing.T) {
+func TestEditsKeepTheirTime(t *testing.T) { bothWays(t, editsKeepTheirTime) }
+
+func editsKeepTheirTime(t *testing.T) {
 	a, b := pair(t, `CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t VALUES('x', 0), ('y', 0);`)
 	a.stop()
 	a.exec(`UPDATE t SET v = 1 WHERE id = 'x'`)
@@ -204,7 +220,9 @@ func TestEditsKeepTheirTime(t *testing.T) {
 }
 
 // TestSchemaChanges: columns come, go and are renamed, a table is rebuilt as GUIs and ORMs do it, dropped and made again.
-func TestSchemaChanges(t *testing.T) {
+func TestSchemaChanges(t *testing.T) { bothWays(t, schemaChanges) }
+
+func schemaChanges(t *testing.T) {
 	a, b := pair(t, `CREATE TABLE t(id TEXT PRIMARY KEY, v, old); INSERT INTO t VALUES('x', 1, 'o'), ('y', 2, 'o');`)
 	a.exec(`ALTER TABLE t ADD COLUMN n INTEGER DEFAULT 7`)
 	before := a.r.Counters().BlocksWritten
@@ -248,7 +266,9 @@ func TestSchemaChanges(t *testing.T) {
 }
 
 // TestDroppedTableComesBack: the rows of a dropped table are kept, and shown when it is there again.
-func TestDroppedTableComesBack(t *testing.T) {
+func TestDroppedTableComesBack(t *testing.T) { bothWays(t, droppedTableComesBack) }
+
+func droppedTableComesBack(t *testing.T) {
 	const schema = `CREATE TABLE t(id TEXT PRIMARY KEY, v);`
 	a, b := pair(t, schema+`INSERT INTO t VALUES('x', 1), ('y', 2);`)
 	b.exec(`DROP TABLE t`)
@@ -316,7 +336,9 @@ func TestRefusedTables(t *testing.T) {
 // TestNewColumnIsFilledNotCaptured: P13, P14. A column is added here whose values others wrote before. Whether the replica runs
 // meanwhile or not, and whatever else a program writes to these rows before the replica looks, the values are shown, and
 // the new column's default is not taken for a program's edit. A value that a program does write there is one.
-func TestNewColumnIsFilledNotCaptured(t *testing.T) {
+func TestNewColumnIsFilledNotCaptured(t *testing.T) { bothWays(t, newColumnIsFilledNotCaptured) }
+
+func newColumnIsFilledNotCaptured(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		now := int64(0)
 		a := newSide(t, 'a', &now, `CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t VALUES('x', 1), ('y', 1), ('z', 1)`, Options{})
@@ -346,6 +368,10 @@ func TestNewColumnIsFilledNotCaptured(t *testing.T) {
 // TestRowThatCameAndWentInAnotherGroup: a row is inserted, and seconds later REPLACE removes it by another row's unique value, before
 // the replica looks. An older row of that key elsewhere ends with it.
 func TestRowThatCameAndWentInAnotherGroup(t *testing.T) {
+	bothWays(t, rowThatCameAndWentInAnotherGroup)
+}
+
+func rowThatCameAndWentInAnotherGroup(t *testing.T) {
 	now := int64(0)
 	const clock = `CREATE TABLE _rowmesh_clock(ms); INSERT INTO _rowmesh_clock VALUES(1000);`
 	a := newSide(t, 'a', &now, clock+`CREATE TABLE t(id TEXT PRIMARY KEY, u UNIQUE); INSERT INTO t VALUES('x', 1)`, Options{ClockExpr: "(SELECT ms FROM _rowmesh_clock)"})

@@ -29,7 +29,8 @@ type side struct {
 	in     []replica.Input
 	out    []replica.Frame
 	opt    Options
-	put    int // replica.Config.PutRows
+	put    int    // replica.Config.PutRows
+	watch  func() // called after each round; nil: not
 }
 
 func openDB(t testing.TB, path string) *sql.DB {
@@ -56,9 +57,25 @@ func newSide(t testing.TB, name byte, now *int64, schema string, opt Options) *s
 
 var incarnation byte
 
+// streamed has all that programs write in one go captured page by page, in small parts.
+var streamed bool
+
+// bothWays runs a test with entries of the outbox that are held in memory, and with more than are held.
+func bothWays(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	defer func() { streamed = false }()
+	for _, way := range []string{"held", "streamed"} {
+		streamed = way == "streamed"
+		t.Run(way, f)
+	}
+}
+
 func (s *side) start(found bool) {
 	s.t.Helper()
 	s.opt.Path = s.path
+	if streamed {
+		s.opt.HeldEntries, s.put = 1, 5
+	}
 	s.peerDB = openDB(s.t, s.path)
 	b, opened, err := Open(context.Background(), s.peerDB, s.opt)
 	if err != nil {
@@ -66,6 +83,9 @@ func (s *side) start(found bool) {
 	}
 	s.t.Cleanup(func() { b.Close() })
 	s.b = b
+	if streamed {
+		b.partRows = 7
+	}
 	incarnation++
 	cfg := replica.Config{NewOrigin: crdt.Origin{s.name, incarnation, 1}, NeedOrigin: opened.NeedOrigin, After: opened.Lease, PutRows: s.put}
 	if found {
@@ -107,6 +127,9 @@ func (s *side) round() {
 	s.in = nil
 	if err := replica.Process(context.Background(), s.b, s.r, replica.Instant{Wall: time.Now().UnixMilli(), Mono: *s.now}, true, in, s); err != nil {
 		s.t.Fatalf("side %c: %v", s.name, err)
+	}
+	if s.watch != nil {
+		s.watch()
 	}
 }
 

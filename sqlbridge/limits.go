@@ -20,8 +20,15 @@ const (
 	captureHold = 25 * time.Millisecond
 	paceRows    = 200
 	firstRows   = 1000
-	// driftPart is how many differences of a table that is compared as a whole are handed on at once: some megabytes.
-	driftPart = 4096
+	// partRows and partBytes bound the operations of a capture that are handed on at once: some megabytes.
+	partRows  = 4096
+	partBytes = 4 << 20
+	// heldEntries is how many entries of the outbox are held in memory: with the rows that are read ahead of a capture, and what
+	// the runtime takes beyond what is in use, some 50 MB. What is written in one transaction and is more is read page by page
+	// from a temporary table that SQLite keeps on disk.
+	heldEntries = 20_000
+	// maxRuns bounds the groups of one capture, some megabytes. Of two weeks of edits with pauses each then stands for two minutes.
+	maxRuns = 10_000
 	// readPage is how many rows are decoded before they are handed on.
 	readPage = 512
 	// groupGap is the pause between two captured edits after which a new group with its own stamp begins:

@@ -11,10 +11,16 @@ import (
 )
 
 // TestCaptureInParts: a round may take in a part of what programs wrote. It ends with one of their transactions, leaves rows that a
-// later one wrote again, and forgets nothing that was said of these.
+// later one wrote again, and forgets nothing that was said of these. That does not depend on how many entries are held in memory.
 func TestCaptureInParts(t *testing.T) {
+	for _, held := range []int{0, 8, 7, 6} {
+		t.Run(fmt.Sprint(held), func(t *testing.T) { captureInParts(t, held) })
+	}
+}
+
+func captureInParts(t *testing.T, held int) {
 	now := int64(0)
-	s := newSide(t, 'a', &now, `CREATE TABLE t(id TEXT PRIMARY KEY, a, b); INSERT INTO t VALUES('u',0,0),('v',0,0),('w',0,0),('x',0,0),('y',0,0),('z',0,0)`, Options{CaptureRows: 3})
+	s := newSide(t, 'a', &now, `CREATE TABLE t(id TEXT PRIMARY KEY, a, b); INSERT INTO t VALUES('u',0,0),('v',0,0),('w',0,0),('x',0,0),('y',0,0),('z',0,0)`, Options{CaptureRows: 3, HeldEntries: held})
 	write := func(query string) {
 		t.Helper()
 		s.exec(query)

@@ -3,6 +3,8 @@ package sqlbridge
 import (
 	"cmp"
 	"context"
+	"errors"
+	"math"
 	"slices"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -15,10 +17,12 @@ import (
 type prepared struct {
 	schemaVersion int64
 	commits       int64
-	hints         []hint // the outbox, as far as it was read
-	upTo          int64  // the last entry read
-	cut           int64  // the last entry that the next capture takes in: upTo, or the end of a transaction before
-	named         map[replica.RowKey]int64
+	hints         []hint                      // the first entries of the outbox, as many as are held
+	held          int64                       // the last of them
+	behind        int                         // how many were read and are not held
+	upTo          int64                       // the last entry read
+	cut           int64                       // the last entry that the next capture takes in: upTo, or the end of a transaction before
+	named         map[replica.RowKey]int64    // the rows of hints, with the last entry that names each
 	rows          map[replica.RowKey]tableRow // as the tables held them; nil: not there
 	n             map[replica.RowKey]int64
 	memo          map[replica.RowKey]crdt.Row
@@ -40,18 +44,24 @@ func (b *Bridge) Prepare(ctx context.Context, part bool) (more bool, err error) 
 			return err
 		}
 		if p == nil || p.schemaVersion != version || p.commits != b.commits {
-			p = &prepared{schemaVersion: version, named: map[replica.RowKey]int64{}}
-			p.next(b)
+			p = newPrepared(b)
 		}
-		if err := p.readOutbox(v); err != nil || len(p.hints) == 0 {
+		err = p.readOutbox(v, part)
+		if errors.Is(err, errMany) {
+			return nil // the round reads them page by page
+		}
+		if err != nil || len(p.hints) == 0 {
 			return err
 		}
 		b.noteEnd(p.upTo)
 		p.cut = p.upTo
-		if part && len(p.hints) > b.captureRows {
+		if part && (len(p.hints) > b.captureRows || p.behind > 0) {
 			if err := p.chooseCut(v); err != nil {
 				return err
 			}
+		}
+		if p.behind > 0 && p.cut == p.upTo {
+			return nil
 		}
 		v.n, v.memo = p.n, p.memo
 		if err := p.readRows(v); err != nil {
@@ -69,16 +79,38 @@ func (p *prepared) next(b *Bridge) {
 	p.rows, p.n, p.memo = map[replica.RowKey]tableRow{}, map[replica.RowKey]int64{}, map[replica.RowKey]crdt.Row{}
 }
 
-// readOutbox reads the entries that are new.
-func (p *prepared) readOutbox(v *view) error {
-	since, err := v.readOutbox(p.upTo, &p.upTo)
-	for _, h := range since {
-		k := h.row()
-		p.named[k] = h.seq
-		delete(p.rows, k) // written again
+func newPrepared(b *Bridge) *prepared {
+	p := &prepared{schemaVersion: b.schemaVersion, named: map[replica.RowKey]int64{}}
+	p.next(b)
+	return p
+}
+
+// entries is how many were read.
+func (p *prepared) entries() int { return len(p.hints) + p.behind }
+
+// errMany says that there are more entries than are held, and that the next capture takes in all of them.
+var errMany = errors.New("sqlbridge: more entries than are held in memory")
+
+// readOutbox reads the entries that are new. Of those that find no room it notes what they say of the rows that others name; when
+// there is room again, they are read again. That is of use where a part can be taken in, which ends among those that are held.
+func (p *prepared) readOutbox(v *view, part bool) error {
+	if p.behind > 0 && len(p.hints) <= v.b.heldEntries/2 {
+		p.upTo, p.behind = p.held, 0
 	}
-	p.hints = append(p.hints, since...)
-	return err
+	return v.entries(outboxTable, &p.upTo, math.MaxInt64, -1, func(h hint) error {
+		k := h.row()
+		_, known := p.named[k]
+		if p.behind == 0 && len(p.hints) < v.b.heldEntries {
+			p.hints, p.held, known = append(p.hints, h), h.seq, true
+		} else if p.behind++; !part || len(v.b.ends) == 0 || v.b.ends[0] > p.held {
+			return errMany
+		}
+		if known {
+			p.named[k] = h.seq
+			delete(p.rows, k) // written again
+		}
+		return nil
+	})
 }
 
 // chooseCut finds the end of a transaction so that the next capture is of the right size. Everything is taken in at once where
@@ -90,27 +122,30 @@ func (p *prepared) chooseCut(v *view) error {
 	}
 	cut := p.upTo
 	for i, end := range b.ends {
-		if i > 0 && end > p.hints[b.captureRows-1].seq {
+		if i > 0 && end > p.hints[min(b.captureRows, len(p.hints))-1].seq {
 			break
 		}
 		cut = end
 	}
-	for _, h := range p.hints {
-		if h.seq > cut {
-			p.cut = cut
-			return nil
-		}
-		if len(h.table.unique) > 0 {
-			return nil
-		}
+	n := searchSeq(p.hints, cut+1)
+	if slices.ContainsFunc(p.hints[:n], func(h hint) bool { return len(h.table.unique) > 0 }) {
+		return nil
+	}
+	if n < len(p.hints) || p.behind > 0 && cut <= p.held {
+		p.cut = cut
 	}
 	return nil
 }
 
 // taken are the entries that the next capture takes in.
 func (p *prepared) taken() []hint {
-	n, _ := slices.BinarySearchFunc(p.hints, p.cut+1, func(h hint, seq int64) int { return cmp.Compare(h.seq, seq) })
-	return p.hints[:n]
+	return p.hints[:searchSeq(p.hints, p.cut+1)]
+}
+
+// searchSeq finds the first of some entries that is not before one.
+func searchSeq(hints []hint, seq int64) int {
+	n, _ := slices.BinarySearchFunc(hints, seq, func(h hint, seq int64) int { return cmp.Compare(h.seq, seq) })
+	return n
 }
 
 // later reports whether an entry names the row that the next capture leaves.
@@ -172,7 +207,7 @@ func (b *Bridge) Waiting() (entries int, busy bool) {
 	if b.ahead == nil {
 		return 0, b.busy
 	}
-	return len(b.ahead.hints), b.busy
+	return b.ahead.entries(), b.busy
 }
 
 // takeAhead gives the round what was prepared for it, where it still holds.
@@ -183,24 +218,6 @@ func (r *round) takeAhead() {
 		return
 	}
 	r.ahead, r.n, r.memo = p, p.n, p.memo
-}
-
-// hints returns the entries that this capture takes in, and notes the last one.
-func (r *round) hints() ([]hint, error) {
-	p := r.ahead
-	if r.b.busy = false; p == nil {
-		return r.readOutbox(0, &r.captured)
-	}
-	whole, read := p.cut == p.upTo, len(p.hints)
-	err := p.readOutbox(&r.view)
-	if whole {
-		p.cut = p.upTo
-	}
-	r.b.noteEnd(p.upTo)
-	taken := p.taken()
-	r.taken = len(taken)
-	r.captured, r.part, r.b.busy = p.cut, !whole, len(p.hints) > read
-	return taken, err
 }
 
 // present reads rows of a table by key, those that were prepared from memory.

@@ -19,6 +19,7 @@ type round struct {
 	taken     int       // how many entries that were
 	ahead     *prepared // nil: nothing was read ahead
 	part      bool      // Capture took in a part of what was written: nothing else may change rows
+	gathered  bool      // Capture made a temporary table
 	unsettled bool      // see settle
 	drifted   []*stored // tables whose drift scan Capture made
 }
@@ -175,7 +176,7 @@ func (r *round) put(rows []replica.RowChange) error {
 	for _, c := range rows {
 		delete(r.n, replica.RowKey{Table: c.Schema.Table, Key: c.Key})
 	}
-	if len(r.n)+len(r.memo) > memoRows { // more than was read ahead: a session may come by any number
+	if len(r.n)+len(r.memo) > 2*heldEntries { // more than was read ahead: a session may come by any number
 		clear(r.n)
 		clear(r.memo)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -23,13 +24,10 @@ func (b *Bridge) Verify(ctx context.Context) (diffs []Difference, err error) {
 	err = b.Read(ctx, func(rv replica.View) error {
 		r := rv.(*view)
 		var last int64
-		hints, err := r.readOutbox(0, &last)
+		pending := map[replica.RowKey]bool{}
+		err := r.entries(outboxTable, &last, math.MaxInt64, -1, func(h hint) error { pending[h.row()] = true; return nil })
 		if err != nil {
 			return err
-		}
-		pending := map[replica.RowKey]bool{}
-		for _, h := range hints {
-			pending[replica.RowKey{Table: h.table.name, Key: h.key}] = true
 		}
 		for _, name := range b.Tracked() {
 			err := r.differences(b.catalog[name], func(op crdt.Op) error {

@@ -102,8 +102,8 @@ func (m *medium) Open() (replica.Store, error) {
 		return nil, err
 	}
 	m.bridge, m.opened, err = sqlbridge.Open(ctx, m.peer, sqlbridge.Options{
-		CaptureRows: 2,
-		Path:        m.path, Now: m.wall, ClockExpr: "(SELECT ms FROM " + clockTable + ")",
+		CaptureRows: 2, HeldEntries: 6,
+		Path: m.path, Now: m.wall, ClockExpr: "(SELECT ms FROM " + clockTable + ")",
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.peer.Close())
