@@ -10,10 +10,11 @@ import (
 // settled is how long a peer is left alone before it counts as idle.
 const settled = 10 * time.Second
 
-// measureMillion: a first copy of 1,000,000 rows beside cp of the SQLite file, and what the two peers then hold in memory. Once by
+var millions = []measurement{{"copy", millionCopied}, {"capture", millionCaptured}}
+
+// millionCopied: a first copy of 1,000,000 rows beside cp of the SQLite file, and what the two peers then hold in memory. Once by
 // itself, as it takes minutes; -rows and -runs choose otherwise.
-func measureMillion(base string) {
-	l := &lab{base: base, name: "million"}
+func millionCopied(l *lab) {
 	f := figures{}
 	for range *runs {
 		founder := l.filled(*rows)
@@ -49,8 +50,7 @@ func measureMillion(base string) {
 		a.stop()
 		l.clear()
 	}
-	fmt.Printf("%d rows, medians of %d runs\n\n| what | measured |\n| --- | --- |\n", *rows, *runs)
-	for _, line := range []line{
+	f.print([]line{
 		{key: "file", name: "the SQLite file", unit: megabytes},
 		{key: "cp", name: "cp of it", unit: seconds},
 		{key: "cp sync", name: "cp of it, and the copy synced to the disk", unit: seconds},
@@ -63,7 +63,39 @@ func measureMillion(base string) {
 		{key: "idle founder", name: "resident memory of the first peer 10 s later", unit: mebibytes},
 		{key: "idle joiner", name: "resident memory of the new peer 10 s later", unit: mebibytes},
 		{key: "idle", name: "resident memory of an idle peer that was started again", unit: mebibytes},
-	} {
+	})
+}
+
+// millionCaptured: a program writes as many rows in one transaction, and its peer captures them.
+func millionCaptured(l *lab) {
+	f := figures{}
+	all := makeRows(*rows)
+	for range *runs {
+		path := l.path()
+		db := open(path)
+		exec1(db, schema)
+		p := startPeer(path)
+		p.waitReady()
+		time.Sleep(settled)
+		before := p.memory("VmHWM")
+		f.add("write", timed(func() { inTxns(db, insertItem, all, len(all)) }).Seconds())
+		f.add("capture", timed(func() { until(db, `SELECT EXISTS(SELECT 1 FROM _rowmesh_outbox)`, 0) }).Seconds())
+		f.add("before", float64(before))
+		f.add("growth", float64(p.memory("VmHWM")-before))
+		check(db.Close())
+		p.stop()
+		l.clear()
+	}
+	f.print([]line{
+		{key: "write", name: "one transaction of as many rows by a program beside its peer", unit: seconds},
+		{key: "capture", name: "from its commit until the peer has captured it", unit: seconds},
+		{key: "before", name: "largest resident memory of that peer before", unit: mebibytes},
+		{key: "growth", name: "growth of it by the capture", unit: mebibytes},
+	})
+}
+
+func (f figures) print(lines []line) {
+	for _, line := range lines {
 		fmt.Printf("| %s | %s |\n", line.name, line.cell(f))
 	}
 }
