@@ -98,7 +98,7 @@ var actionForms = map[string]form{
 }
 
 var faults = []fault{
-	{"column", "", 0.7, false},
+	{"column", "", 3, false},
 	{"crash", FaultsDisk, 4, false},
 	{"break", FaultsDisk, 3, false},
 	{"fail", FaultsDisk, 2, false},
