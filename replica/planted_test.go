@@ -79,6 +79,9 @@ var plantedBugs = []planted{
 	{name: "a forked database issues nothing anew", tests: "TestSetBack", soak: true, edits: []edit{
 		{"fork.go", "if s.Origin == from {", "if false {"},
 	}},
+	{name: "a lost acknowledgement is never noticed", tests: "TestScripts", soak: true, edits: []edit{
+		{"step.go", "		r.sameHeads(l)\n", ""},
+	}},
 	{name: "only a head beyond the own one proves a fork", tests: "TestSetBack", soak: true, edits: []edit{
 		{"fork.go", "return t > w.from && !found", "return t > max(w.from, append(w.times, 0)[max(len(w.times)-1, 0)]) && !found"},
 	}},
