@@ -206,7 +206,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 	}
 	heads, err := r.unpackAll(l, h.Heads)
 	if errors.Is(err, errBase) {
-		if !l.lost {
+		if !l.lost || r.now.Mono-l.helloAt >= millis(helloEvery) { // what asked for one that can be read may be lost
 			l.lost = true
 			r.sendHello(l, false)
 		}
