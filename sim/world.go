@@ -370,12 +370,12 @@ func (w *World) actClone(m *machine, a Action) {
 	w.replace(to, m.save(), a.N, true)
 }
 
-// actRot damages a stored record, where others hold all that this machine does.
+// actRot damages a stored record, where others that are to be trusted hold all that this machine does.
 func (w *World) actRot(m *machine, a Action) {
 	d, ok := m.medium.(*Disk)
 	others := crdt.Coverage{}
 	for _, o := range w.alive() {
-		if o != m && o.rotten == 0 {
+		if o != m && !o.liar && o.rotten == 0 {
 			others.Add(o.claimed)
 		}
 	}

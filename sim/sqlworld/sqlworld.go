@@ -74,7 +74,7 @@ type medium struct {
 	peer   *sql.DB // the bridge's own
 	bridge *sqlbridge.Bridge
 	opened sqlbridge.Opened
-	token  int64 // of a copy: the token in the fence of its original
+	copied fence // of a copy: what the fence of its original said, and how many rounds it holds itself
 
 	forms   map[string]*form // of the users' tables ...
 	version any              // ... at this version of the schema
@@ -208,8 +208,10 @@ func (m *medium) Crash(*rand.Rand) {
 func (m *medium) Copy() sim.Medium {
 	files, err := m.files()
 	c := m.lab.Medium().(*medium)
-	if c.token, _ = m.tokens(); c.token == 0 {
-		c.token = m.token
+	if c.copied = m.fence(); c.copied.Token == 0 {
+		c.copied = m.copied
+	} else if rounds, err := m.Query(`SELECT value FROM _rowmesh_meta WHERE name = 'commits'`); err == nil && len(rounds) > 0 {
+		c.copied.Commits = rounds[0][0].(int64)
 	}
 	if err == nil {
 		err = c.put(files)
@@ -220,12 +222,13 @@ func (m *medium) Copy() sim.Medium {
 	return c
 }
 
-// tokens reads the two tokens that the fence accepts.
-func (m *medium) tokens() (now, before int64) {
-	var f struct{ Token, Before int64 }
+// fence is of the fence of a database: the two tokens that it accepts, and how many rounds there must be at least.
+type fence struct{ Token, Before, Commits int64 }
+
+func (m *medium) fence() (f fence) {
 	b, _ := os.ReadFile(filepath.Join(sqlbridge.Dir(m.path), "fence"))
 	_ = json.Unmarshal(b, &f)
-	return f.Token, f.Before
+	return f
 }
 
 // Replace puts this database where another was, into the same file. Where the fence still accepts the token of the copy, which
@@ -239,7 +242,7 @@ func (m *medium) Replace(old sim.Medium) {
 // SetBack puts this database where another was, if the fence there accepts it.
 func (m *medium) SetBack(old sim.Medium) bool {
 	o := old.(*medium)
-	if m.token == 0 || !m.accepted(o) {
+	if m.copied.Token == 0 || !m.accepted(o) {
 		return false
 	}
 	m.move(o)
@@ -248,8 +251,8 @@ func (m *medium) SetBack(old sim.Medium) bool {
 
 // accepted reports whether the fence of a database takes this one for it.
 func (m *medium) accepted(o *medium) bool {
-	now, before := o.tokens()
-	return m.token == now || m.token == before
+	f := o.fence()
+	return (m.copied.Token == f.Token || m.copied.Token == f.Before) && m.copied.Commits >= f.Commits
 }
 
 func (m *medium) move(o *medium) {
