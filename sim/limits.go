@@ -33,6 +33,9 @@ const (
 	retryAfter = 100 * time.Millisecond
 	// skewLimit is the promise about clocks: nobody takes a stamp further ahead of his own wall clock.
 	skewLimit = 10 * time.Minute
+	// largeCase is from how many events on small worlds are looked at for what goes wrong in a large one, where leaving out most of it at
+	// once has not helped.
+	largeCase = 500
 	// smallWorlds is how many small worlds are looked at for what goes wrong in a large one with databases: about half of the minute that
 	// a case is cut down for.
 	smallWorlds = 200

@@ -34,6 +34,7 @@ func Shrink(c *Case, opt Options, more func() bool) *Case {
 		s.tables()
 		s.machines()
 		s.actions()
+		s.joins()
 		s.fates()
 		s.operations()
 		s.plain()
@@ -62,8 +63,8 @@ func upTo(r Result) *Case {
 	return &c
 }
 
-// elsewhere looks for a small world of the same kind in which the same thing goes wrong: with databases that takes less time than to cut
-// down a large one, of which each run takes seconds.
+// elsewhere looks for a small world of the same kind in which the same thing goes wrong: that takes less time than to cut down a large one,
+// of which each run takes long, with databases seconds.
 func (s *shrinker) elsewhere(v *Violation) bool {
 	opt := s.opt
 	opt.Record = true
@@ -127,6 +128,9 @@ func (s *shrinker) boldly(v *Violation) {
 		})) && len(some) > 1 {
 			break
 		}
+	}
+	if !s.best.SQL && s.best.Events() > largeCase {
+		s.elsewhere(v)
 	}
 }
 
@@ -248,6 +252,21 @@ func (s *shrinker) actions() {
 	s.reduce(func() int { return len(s.best.Actions) }, func(i, j int) *Case {
 		return s.changed(func(c *Case) { c.Actions = slices.Delete(slices.Clone(c.Actions), i, j) })
 	})
+}
+
+// joins makes one transaction of two of the same machine.
+func (s *shrinker) joins() {
+	for i := 0; i < len(s.best.Actions); {
+		a := s.best.Actions[i]
+		j := slices.IndexFunc(s.best.Actions[i+1:], func(b Action) bool { return b.Do == "write" && b.A == a.A })
+		if a.Do != "write" || j < 0 || !s.try(s.changed(func(c *Case) {
+			c.Actions = slices.Clone(c.Actions)
+			c.Actions[i].Write = [][]Op{slices.Concat(slices.Concat(a.Write...), slices.Concat(c.Actions[i+1+j].Write...))}
+			c.Actions = slices.Delete(c.Actions, i+1+j, i+2+j)
+		})) {
+			i++
+		}
+	}
 }
 
 func (s *shrinker) fates() {
