@@ -22,30 +22,8 @@ import (
 func TestAuditEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := t.TempDir()
-	mine, err := network.LoadIdentity(filepath.Join(dir, "a.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := OpenDatastore(ctx, dssync.MutexWrap(ds.NewMapDatastore()), WithConfig(Config{
-		Identity: filepath.Join(dir, "b.key"), New: true, Listen: []network.Addr{mustAddr(t, "tcp://127.0.0.1:0")}, Allow: []network.PeerID{mine.PeerID()}}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	path := filepath.Join(dir, "a.db")
-	a, err := OpenConfig(ctx, Config{Path: path, Identity: filepath.Join(dir, "a.key"), Connect: []network.Addr{mustAddr(t, b.Addrs()[0])}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	if err := errors.Join(a.WaitReady(ctx), a.Sync(ctx)); err != nil {
-		t.Fatal(err)
-	}
-	still, on := make(chan struct{}), make(chan struct{})
-	go func() { _ = b.do(ctx, func() { close(still); <-on }) }()
-	<-still
-	defer close(on)
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := besideStill(ctx, t, path)
 
 	// report waits until a has an audit that is over, or is not.
 	report := func(over bool) *replica.AuditReport {
@@ -98,6 +76,35 @@ func TestAuditEndsWithItsCaller(t *testing.T) {
 	if rep := report(true); !errors.Is(rep.Err, replica.ErrAuditLeft) {
 		t.Errorf("the audit that was withdrawn came to %+v", rep)
 	}
+}
+
+// besideStill opens a peer on a database that has synced with another, which then stands still until the end of the test.
+func besideStill(ctx context.Context, t *testing.T, path string) *Peer {
+	t.Helper()
+	dir := filepath.Dir(path)
+	mine, err := network.LoadIdentity(filepath.Join(dir, "a.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := OpenDatastore(ctx, dssync.MutexWrap(ds.NewMapDatastore()), WithConfig(Config{
+		Identity: filepath.Join(dir, "b.key"), New: true, Listen: []network.Addr{mustAddr(t, "tcp://127.0.0.1:0")}, Allow: []network.PeerID{mine.PeerID()}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	a, err := OpenConfig(ctx, Config{Path: path, Identity: filepath.Join(dir, "a.key"), Connect: []network.Addr{mustAddr(t, b.Addrs()[0])}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	if err := errors.Join(a.WaitReady(ctx), a.Sync(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	still, on := make(chan struct{}), make(chan struct{})
+	go func() { _ = b.do(ctx, func() { close(still); <-on }) }()
+	<-still
+	t.Cleanup(func() { close(on) })
+	return a
 }
 
 func mustAddr(t *testing.T, s string) network.Addr {
