@@ -36,8 +36,12 @@ func (p push) then(next push) push {
 
 // encode gives an own block its bytes, the ones every replica will ever see.
 func (r *Replica) encode(b *crdt.Block) push {
-	raw := crdt.AppendBlock(nil, b, r.schemas.ref)
-	return push{block: b, raw: raw, announce: len(raw) > maxPushBytes, blocks: 1, rows: len(b.Rows), bytes: len(raw)}
+	return pushOf(b, crdt.AppendBlock(nil, b, r.schemas.ref), nil)
+}
+
+// pushOf makes what is pushed of one block.
+func pushOf(b *crdt.Block, raw []byte, from *link) push {
+	return push{block: b, raw: raw, from: from, announce: len(raw) > maxPushBytes, blocks: 1, rows: len(b.Rows), bytes: len(raw)}
 }
 
 // sendPushes hands the blocks merged since the last Ready to the links that follow and are not pruned for their
@@ -215,7 +219,7 @@ func (r *Replica) mergeBlock(v View, l *link, raw []byte) error {
 	r.clock.Update(b.Stamp.Time)
 	r.raise(b.Stamp.Origin, b.Stamp.Time)
 	r.grow(l, b)
-	r.pushes = append(r.pushes, push{block: b, raw: raw, from: l, announce: len(raw) > maxPushBytes, blocks: 1, rows: len(b.Rows), bytes: len(raw)})
+	r.pushes = append(r.pushes, pushOf(b, raw, l))
 	return nil
 }
 

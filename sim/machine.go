@@ -463,13 +463,13 @@ func (s watched) Begin(ctx context.Context) (replica.Round, error) {
 
 type watchedRound struct {
 	replica.Round
-	m   *machine
-	put []replica.RowChange
+	m     *machine
+	ahead replica.Ahead
 }
 
 // Put notes the rows for the checkers, who look at them when they are committed.
 func (r *watchedRound) Put(rows []replica.RowChange) error {
-	r.put = append(r.put, rows...)
+	r.ahead.Put(rows)
 	r.m.w.mark("rows put ahead of their commit")
 	return r.Round.Put(rows)
 }
@@ -528,9 +528,7 @@ func (r *watchedRound) Commit(b replica.Batch) error {
 	m.writing = nil
 	m.w.checkClock(m, b.Heads)
 	err := r.Round.Commit(b)
-	if !b.Restart {
-		b.Rows = slices.Concat(r.put, b.Rows)
-	}
+	b.Rows = r.ahead.With(b)
 	if err != nil {
 		b.Heads = maps.Clone(b.Heads)
 		m.doubt, m.unsure = &b, own
