@@ -299,7 +299,9 @@ func (s *soak) one(seed uint64) {
 	s.events += r.Stats.Events
 	s.marks.Add(r.Marks)
 	if delete(s.running, seed); s.done%progressSeeds == 0 {
-		s.save()
+		if err := s.save(); err != nil {
+			fmt.Fprintln(s.cmd.ErrOrStderr(), "peer:", err)
+		}
 	}
 	if err == nil {
 		return
@@ -342,17 +344,15 @@ func (s *soak) resume() (uint64, error) {
 }
 
 // save notes the first seed that is not done, for a soak that is killed.
-func (s *soak) save() {
+func (s *soak) save() error {
 	if s.out == "" {
-		return
+		return nil
 	}
 	next := s.next
 	for seed := range s.running {
 		next = min(next, seed)
 	}
-	if err := os.WriteFile(s.progressFile(), fmt.Appendln(nil, next), 0o644); err != nil {
-		fmt.Fprintln(s.cmd.ErrOrStderr(), "peer:", err)
-	}
+	return os.WriteFile(s.progressFile(), fmt.Appendln(nil, next), 0o644)
 }
 
 func (s *soak) progressFile() string { return filepath.Join(s.out, "next-seed") }
@@ -387,7 +387,9 @@ func (s *soak) speed(d time.Duration) string {
 
 func (s *soak) finish(next, first uint64, took time.Duration) error {
 	out := s.cmd.OutOrStdout()
-	s.save()
+	if err := s.save(); err != nil {
+		return err
+	}
 	fmt.Fprint(out, s.marks)
 	missing := s.marks.Missing()
 	whole := s.cfg.Faults == sim.FaultsSwarm && s.done >= 1000
