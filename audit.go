@@ -184,17 +184,13 @@ const auditRequest = "audit "
 func (p *Peer) serveAudit(n int64, doc string, answer func(state, detail string)) {
 	var opt AuditOptions
 	if err := json.Unmarshal([]byte(doc), &opt); err != nil {
-		answer("failed", "this peer does not know such audits: "+err.Error())
+		answer(sqlbridge.RequestFailed, "this peer does not know such audits: "+err.Error())
 		return
 	}
-	answer("running", "")
+	answer(sqlbridge.RequestRunning, "")
 	w := p.beginAudit(opt, func(rep AuditReport, err error) {
-		if err != nil {
-			answer("failed", err.Error())
-			return
-		}
 		out, _ := json.Marshal(rep)
-		answer("done", string(out))
+		answer(answerOf(string(out), err))
 	})
 	w.request = n
 }
@@ -205,7 +201,7 @@ func (p *Peer) withdrawAudit(ctx context.Context) {
 	if w == nil || w.request == 0 {
 		return
 	}
-	if state, _, err := p.bridge.Answered(ctx, w.request); err == nil && state == sqlbridge.Withdrawn {
+	if state, _, err := p.bridge.Answered(ctx, w.request); err == nil && state == sqlbridge.RequestWithdrawn {
 		p.leaveAudit(w, errWithdrawn)
 	}
 }

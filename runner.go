@@ -11,6 +11,7 @@ import (
 
 	"github.com/rowmesh/rowmesh/network"
 	"github.com/rowmesh/rowmesh/replica"
+	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // instant reads both clocks. It is the only place where a running peer does.
@@ -374,7 +375,7 @@ func (p *Peer) serveRequests(ctx context.Context) {
 		}
 		if r.What == "status" {
 			p.writeLive(ctx, p.live())
-			answer("done", "")
+			answer(sqlbridge.RequestDone, "")
 			continue
 		}
 		if doc, ok := strings.CutPrefix(r.What, auditRequest); ok {
@@ -382,16 +383,21 @@ func (p *Peer) serveRequests(ctx context.Context) {
 			continue
 		}
 		if r.What != "sync" {
-			answer("failed", fmt.Sprintf("this peer does not know the request %q", r.What))
+			answer(sqlbridge.RequestFailed, fmt.Sprintf("this peer does not know the request %q", r.What))
 			continue
 		}
-		answer("running", "")
-		p.beginSync(func(err error) {
-			if err != nil {
-				answer("failed", err.Error())
-			} else {
-				answer("done", "")
-			}
-		})
+		answer(sqlbridge.RequestRunning, "")
+		p.beginSync(func(err error) { answer(answerOf("", err)) })
 	}
+}
+
+// answerOf is what becomes of a request of another process.
+func answerOf(doc string, err error) (state, detail string) {
+	switch {
+	case err == nil:
+		return sqlbridge.RequestDone, doc
+	case errors.Is(err, ErrNoPeer):
+		return sqlbridge.RequestNoPeer, err.Error()
+	}
+	return sqlbridge.RequestFailed, err.Error()
 }

@@ -24,19 +24,26 @@ func (b *Bridge) Ask(ctx context.Context, what string) (n int64, err error) {
 	return n, explain(b.opt.Path, err)
 }
 
-// Withdrawn is the state of a request that nobody waits for any more.
-const Withdrawn = "withdrawn"
+// The states of a request.
+const (
+	RequestNew       = "new"
+	RequestRunning   = "running"
+	RequestDone      = "done"      // with the answer
+	RequestFailed    = "failed"    // with the error in words
+	RequestNoPeer    = "no peer"   // the same, because no other peer was reached
+	RequestWithdrawn = "withdrawn" // nobody waits for it any more
+)
 
 // Withdraw takes a request back, unless it is answered.
 func (b *Bridge) Withdraw(ctx context.Context, n int64) error {
 	err := b.write(ctx, func() error {
-		_, err := b.conn.ExecContext(ctx, `UPDATE _rowmesh_control SET state = ? WHERE n = ? AND state IN ('new', 'running')`, Withdrawn, n)
+		_, err := b.conn.ExecContext(ctx, `UPDATE _rowmesh_control SET state = ? WHERE n = ? AND state IN (?, ?)`, RequestWithdrawn, n, RequestNew, RequestRunning)
 		return err
 	})
 	return explain(b.opt.Path, err)
 }
 
-// Answered returns what became of a request: new, running, done, failed or withdrawn, with words.
+// Answered returns the state of a request, with words.
 func (b *Bridge) Answered(ctx context.Context, n int64) (state, detail string, err error) {
 	err = b.conn.QueryRowContext(ctx, `SELECT state, detail FROM _rowmesh_control WHERE n = ?`, n).Scan(&state, &detail)
 	return state, detail, explain(b.opt.Path, err)
@@ -44,7 +51,7 @@ func (b *Bridge) Answered(ctx context.Context, n int64) (state, detail string, e
 
 // Requests returns what is newly asked.
 func (b *Bridge) Requests(ctx context.Context) (out []Request, err error) {
-	rows, err := b.query(ctx, `SELECT n, request FROM _rowmesh_control WHERE state = 'new' ORDER BY n`)
+	rows, err := b.query(ctx, `SELECT n, request FROM _rowmesh_control WHERE state = ? ORDER BY n`, RequestNew)
 	if err != nil {
 		return nil, explain(b.opt.Path, err)
 	}
@@ -59,7 +66,7 @@ func (b *Bridge) Requests(ctx context.Context) (out []Request, err error) {
 	return out, rows.Err()
 }
 
-// Answer says what becomes of a request. Old answers are dropped.
+// Answer puts a request into a state, with words. Old answers are dropped.
 func (b *Bridge) Answer(ctx context.Context, n int64, state, detail string) error {
 	err := b.write(ctx, func() error {
 		if _, err := b.conn.ExecContext(ctx, `UPDATE _rowmesh_control SET state = ?, detail = ? WHERE n = ?`, state, detail, n); err != nil {

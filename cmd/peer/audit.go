@@ -82,14 +82,11 @@ func audit(ctx context.Context, c *cobra.Command, f runFlags, path string, opt r
 // askForAudit asks the running peer through the database.
 func askForAudit(ctx context.Context, c *cobra.Command, path string, opt rowmesh.AuditOptions) (rep rowmesh.AuditReport, err error) {
 	err = withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
-		state, detail, err := ask(ctx, b, rowmesh.AuditRequest(opt))
-		switch {
-		case err != nil:
+		answer, err := ask(ctx, b, rowmesh.AuditRequest(opt))
+		if err != nil {
 			return err
-		case state == "failed":
-			return errors.New(detail)
 		}
-		return json.Unmarshal([]byte(detail), &rep)
+		return json.Unmarshal([]byte(answer), &rep)
 	})
 	return rep, err
 }

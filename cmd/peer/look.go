@@ -269,30 +269,37 @@ func refreshLive(c *cobra.Command, path string) {
 	_ = withBridge(c, path, sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_, _, err := ask(ctx, b, "status")
+		_, err := ask(ctx, b, "status")
 		return err
 	})
 }
 
-// ask leaves a request for the running peer and waits for what becomes of it. One that is not waited for any more is withdrawn.
-func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (state, detail string, err error) {
+// ask leaves a request for the running peer and waits for its answer. One that is not waited for any more is withdrawn.
+func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (answer string, err error) {
 	n, err := b.Ask(ctx, what)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		state, detail, err := b.Answered(ctx, n)
-		if err != nil || state == "done" || state == "failed" {
-			return state, detail, err
+		switch {
+		case err != nil:
+			return "", err
+		case state == sqlbridge.RequestDone:
+			return detail, nil
+		case state == sqlbridge.RequestNoPeer:
+			return "", fmt.Errorf("%w%s", rowmesh.ErrNoPeer, strings.TrimPrefix(detail, rowmesh.ErrNoPeer.Error()))
+		case state == sqlbridge.RequestFailed:
+			return "", errors.New(detail)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			return "", "", errors.Join(ctx.Err(), b.Withdraw(last, n))
+			return "", errors.Join(ctx.Err(), b.Withdraw(last, n))
 		}
 	}
 }
@@ -490,14 +497,12 @@ func askForSync(ctx context.Context, c *cobra.Command, path string) error {
 	stop := showProgress(c.ErrOrStderr(), "syncing", nil)
 	defer stop()
 	return withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
-		state, detail, err := ask(ctx, b, "sync")
+		_, err := ask(ctx, b, "sync")
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w, or the round was not finished in time: peer status %s says how things stand", rowmesh.ErrNoPeer, path)
 		case err != nil:
 			return err
-		case state == "failed":
-			return fmt.Errorf("%w: %s", rowmesh.ErrNoPeer, detail)
 		}
 		stop()
 		fmt.Fprintln(c.OutOrStdout(), "in sync")

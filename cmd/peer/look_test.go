@@ -53,7 +53,7 @@ func TestAskWithdraws(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, _, err := ask(ctx, beside, "audit {}")
+		_, err := ask(ctx, beside, "audit {}")
 		left <- err
 	}()
 	var asked []sqlbridge.Request
@@ -67,7 +67,7 @@ func TestAskWithdraws(t *testing.T) {
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if state, _, err := peer.Answered(t.Context(), asked[0].N); state != sqlbridge.Withdrawn || err != nil {
+	if state, _, err := peer.Answered(t.Context(), asked[0].N); state != sqlbridge.RequestWithdrawn || err != nil {
 		t.Error(state, err)
 	}
 	if again, err := peer.Requests(t.Context()); len(again) > 0 || err != nil {
