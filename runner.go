@@ -46,6 +46,10 @@ func (p *Peer) run() {
 
 // step waits for the next thing to happen and gathers what else has happened by then.
 func (p *Peer) step(timer *time.Timer) bool {
+	signs := p.signs
+	if !p.manners.may(time.Now()) || p.lookStep == 2*pollFirst { // it is looked at soon
+		signs = nil
+	}
 	select {
 	case <-p.stop:
 		return false
@@ -56,7 +60,7 @@ func (p *Peer) step(timer *time.Timer) bool {
 		p.event(ev)
 	case f := <-p.calls:
 		f()
-	case <-p.signs:
+	case <-signs:
 		p.lookAt, p.lookStep = time.Now(), pollFirst
 	case <-timer.C:
 	}
@@ -187,11 +191,7 @@ func (p *Peer) process(ctx context.Context, now replica.Instant, capture bool, i
 // look asks the database whether somebody wrote it, when that is due.
 func (p *Peer) look(ctx context.Context) {
 	now := time.Now()
-	if p.bridge == nil || now.Before(p.lookAt) {
-		return
-	}
-	if p.capture && !p.manners.may(now) && now.Sub(p.looked) < restLooks {
-		p.lookAt = p.looked.Add(restLooks)
+	if p.bridge == nil || now.Before(p.nextLook(now)) {
 		return
 	}
 	p.looked = now
@@ -206,6 +206,14 @@ func (p *Peer) look(ctx context.Context) {
 	}
 	p.lookAt = now.Add(p.lookStep)
 	p.lookStep *= 2
+}
+
+// nextLook is when the database is looked at if there is no sign before.
+func (p *Peer) nextLook(now time.Time) time.Time {
+	if p.manners.may(now) {
+		return p.lookAt
+	}
+	return p.looked.Add(restLooks)
 }
 
 // sleep is how long nothing will have to be done unless something happens.
@@ -224,7 +232,7 @@ func (p *Peer) sleep() time.Duration {
 		d = min(d, time.Until(p.trimAt))
 	}
 	if p.bridge != nil {
-		d = min(d, time.Until(p.lookAt))
+		d = min(d, time.Until(p.nextLook(time.Now())))
 		if p.capture && p.core.IsReady() {
 			d = min(d, time.Until(p.manners.rest))
 		}

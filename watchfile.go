@@ -9,7 +9,8 @@ import (
 
 // watchFile gives a sign whenever the database's directory shows that somebody wrote it. The directory is
 // watched, not the file: the -wal file comes and goes. Where it cannot be watched, the slow look alone
-// notices.
+// notices. While no sign is taken none is read from the system either, which then puts those that are alike into one and wakes
+// nobody: each of them costs a program that writes nearly as much as its write.
 func (p *Peer) watchFile() (<-chan struct{}, func()) {
 	none := func() {}
 	if p.bridge == nil {
@@ -25,7 +26,7 @@ func (p *Peer) watchFile() (<-chan struct{}, func()) {
 		p.log.Warn("the database's directory cannot be watched; changes are noticed twice a second", "reason", err)
 		return nil, none
 	}
-	signs := make(chan struct{}, 1)
+	signs, over := make(chan struct{}), make(chan struct{})
 	base := filepath.Base(p.bridge.Path())
 	go func() {
 		for {
@@ -40,7 +41,8 @@ func (p *Peer) watchFile() (<-chan struct{}, func()) {
 				}
 				select {
 				case signs <- struct{}{}:
-				default:
+				case <-over:
+					return
 				}
 			case _, ok := <-w.Errors:
 				if !ok {
@@ -49,5 +51,8 @@ func (p *Peer) watchFile() (<-chan struct{}, func()) {
 			}
 		}
 	}()
-	return signs, func() { _ = w.Close() }
+	return signs, func() {
+		close(over)
+		_ = w.Close()
+	}
 }
