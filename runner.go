@@ -161,21 +161,31 @@ func (p *Peer) takeIn(ctx context.Context, in []replica.Input) (captured bool, e
 	}
 	for part := 0; ; part++ {
 		now = p.instant()
-		more, err := p.bridge.Prepare(ctx, part < maxParts && !p.core.Writes(now, nil))
-		more = more && err == nil // what fails here the round meets again, and can wait for
-		if more && (writes || p.manners.urgent) {
-			if err := p.process(ctx, now, true, nil); err != nil {
-				return false, err
-			}
-			continue
+		take := sqlbridge.TakeLess
+		switch {
+		case part >= maxParts || p.core.Writes(now, nil):
+			take = sqlbridge.TakeAll
+		case writes:
+			take = sqlbridge.TakePart
 		}
-		if err := p.process(ctx, now, true, in); err != nil {
+		more, err := p.bridge.Prepare(ctx, take)
+		first := more && err == nil && (writes || p.manners.urgent) // what fails here the round meets again, and can wait for
+		if first {
+			err = p.process(ctx, now, true, nil)
+		} else {
+			err = p.process(ctx, now, true, in)
+			in = nil
+		}
+		if err != nil {
 			return false, err
 		}
-		p.capture = more
 		waiting, busy := p.bridge.Waiting()
+		if first || waiting > 0 && p.manners.urgent {
+			continue
+		}
+		p.capture = waiting > 0
 		p.manners.captured(time.Now(), p.bridge.Held(), waiting, busy)
-		return !more, nil
+		return waiting == 0, nil
 	}
 }
 

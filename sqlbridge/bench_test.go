@@ -131,7 +131,7 @@ func BenchmarkCapture(b *testing.B) {
 					benchUpdate(b, s.db, n, rows)
 				}
 				wrote += time.Since(began)
-				if _, err := s.b.Prepare(context.Background(), false); err != nil {
+				if _, err := s.b.Prepare(context.Background(), TakeAll); err != nil {
 					b.Fatal(err)
 				}
 				s.round()

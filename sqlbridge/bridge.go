@@ -70,6 +70,7 @@ type Bridge struct {
 	ends          []int64       // entries of the outbox with which transactions of programs ended, in order
 	captureRows   int           // entries that a capture of a part takes in
 	busy          bool          // programs wrote between the last Prepare and its round
+	take          Take          // what it said
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it
 	setBack       bool          // the file was found in another state than this run had left it in

@@ -110,7 +110,7 @@ func (d *drainer) takeHeld() error {
 	}
 	d.named = hold(taken, p.later)
 	r.taken = len(taken)
-	r.captured, r.part, r.b.busy = p.cut, !whole, r.b.ahead != nil && p.entries() > before
+	r.captured, r.part, r.b.busy = p.cut, !whole, r.b.ahead != nil && (r.b.busy || p.entries() > before)
 	return nil
 }
 

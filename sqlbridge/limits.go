@@ -4,9 +4,9 @@ import "time"
 
 // Every bound of this package, with its reason.
 const (
-	// lockRetry is how long one attempt to begin a round waits for other writers, so that a cancelled
-	// context is noticed soon.
-	lockRetry = 50 * time.Millisecond
+	// lockRetry is how long one attempt to begin a round waits for other writers. Between two of them what these wrote is read,
+	// and where one of their transactions ended is noted.
+	lockRetry = 5 * time.Millisecond
 	// readKeys is how many rows are read by key in one statement. Measured: beyond 50 nothing is gained.
 	readKeys = 64
 	// memoRows bounds the rows that a round keeps after it has read them: some tens of megabytes.

@@ -30,7 +30,7 @@ func captureInParts(t *testing.T, held int) {
 	}
 	prepare := func(want bool) {
 		t.Helper()
-		if more, err := s.b.Prepare(context.Background(), true); err != nil || more != want {
+		if more, err := s.b.Prepare(context.Background(), TakePart); err != nil || more != want {
 			t.Fatalf("prepare: more is %v, %v; expected %v", more, err, want)
 		}
 	}
@@ -70,6 +70,36 @@ func captureInParts(t *testing.T, held int) {
 	expect(0, "u=0,12 v=0,4 w=3,2 made anew x=1,12 y=2,12 z=5,0")
 }
 
+// TestCaptureLessAfterWaiting: what programs write while a round waits for the lock is read before it has the lock, and with
+// TakeLess the round then takes in a part, although there was not much at first.
+func TestCaptureLessAfterWaiting(t *testing.T) {
+	for take, want := range map[Take]struct {
+		captured string
+		waiting  int
+	}{
+		TakePart: {"x=4,0 y=2,0 z=3,0", 0},
+		TakeLess: {"x=0,0 y=2,0 z=0,0", 2}, // x is written again in what is left
+	} {
+		now := int64(0)
+		s := newSide(t, 'a', &now, `CREATE TABLE t(id TEXT PRIMARY KEY, a, b); INSERT INTO t VALUES('x',0,0),('y',0,0),('z',0,0)`, Options{CaptureRows: 2})
+		s.exec(`UPDATE t SET a = 1 WHERE id = 'x'`)
+		if more, err := s.b.Prepare(context.Background(), take); err != nil || more {
+			t.Fatalf("prepare: more is %v, %v", more, err)
+		}
+		for i, id := range []string{"y", "z", "x"} {
+			s.exec(fmt.Sprintf(`UPDATE t SET a = %d WHERE id = '%s'`, i+2, id))
+			s.b.prepareMore(context.Background())
+		}
+		s.round()
+		if got := s.stored("x", "y", "z"); got != want.captured {
+			t.Errorf("with %d captured:\n  %s\nexpected:\n  %s", take, got, want.captured)
+		}
+		if waiting, busy := s.b.Waiting(); waiting != want.waiting || !busy {
+			t.Errorf("with %d %d entries wait, and programs write: %v; expected %d, true", take, waiting, busy, want.waiting)
+		}
+	}
+}
+
 // TestNothingIsShownBesidePart: a round that takes in a part must not bring rows of others.
 func TestNothingIsShownBesidePart(t *testing.T) {
 	now := int64(0)
@@ -80,7 +110,7 @@ func TestNothingIsShownBesidePart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if more, err := s.b.Prepare(context.Background(), true); err != nil || !more {
+	if more, err := s.b.Prepare(context.Background(), TakePart); err != nil || !more {
 		t.Fatal(more, err)
 	}
 	r, err := s.b.Begin(context.Background())

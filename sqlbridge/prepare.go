@@ -31,10 +31,38 @@ type prepared struct {
 // Prepare reads what programs wrote, without the write lock, so that the next round has less to do while it holds it. What they
 // write meanwhile is read by the round. After an error nothing is prepared, and the round reads all.
 //
-// With part the next round may take in a part of what was written, whole transactions of programs, so that it does not hold the
-// lock for long. Prepare then reports that there is more, and that round must change no row but by its capture: it would show
-// rows over edits that nobody has taken in yet.
-func (b *Bridge) Prepare(ctx context.Context, part bool) (more bool, err error) {
+// It reports whether the round will take in a part and there is more.
+func (b *Bridge) Prepare(ctx context.Context, take Take) (more bool, err error) {
+	b.busy, b.take = false, take
+	return b.prepare(ctx, take != TakeAll)
+}
+
+// Take is what a round may take in of what programs wrote: all, or a part, which is whole transactions of programs, so that it
+// does not hold the lock for long. A round that takes in a part must change no row but by its capture: it would show rows over
+// edits that nobody has taken in yet.
+type Take int
+
+// What a round may take in.
+const (
+	TakeAll  Take = iota
+	TakePart      // a part, if Prepare reports so
+	TakeLess      // the same, and a part too if there is much only by the time when the round has the lock: see Waiting
+)
+
+// prepareMore reads what programs wrote since Prepare, while the round waits for their lock: the less is left to read under it,
+// and the more ends of transactions are known.
+func (b *Bridge) prepareMore(ctx context.Context) {
+	p := b.ahead
+	if p == nil {
+		return
+	}
+	before := p.entries()
+	part := p.cut < p.upTo || b.take == TakeLess
+	_, _ = b.prepare(ctx, part) // what fails here the round meets again
+	b.busy = b.busy || p.entries() > before
+}
+
+func (b *Bridge) prepare(ctx context.Context, part bool) (more bool, err error) {
 	p := b.ahead
 	b.ahead = nil
 	err = b.Read(ctx, func(rv replica.View) error {

@@ -24,9 +24,17 @@ type round struct {
 	drifted   []*stored // tables whose drift scan Capture made
 }
 
-// Begin opens a round. It waits for other writers in short retries, so that ctx can end the wait.
+// Begin opens a round. It waits for other writers in short retries, so that ctx can end the wait, and reads between them what
+// they wrote.
 func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
-	if err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
+	err := b.retry(ctx, func() error {
+		_, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		if isBusy(err) {
+			b.prepareMore(ctx)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, explain(b.opt.Path, err)
 	}
 	b.lockedAt = time.Now()

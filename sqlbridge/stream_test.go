@@ -99,7 +99,7 @@ func TestStreamedCaptureHoldsNoRows(t *testing.T) {
 	}
 	prepare := func(want bool) {
 		t.Helper()
-		if more, err := s.b.Prepare(context.Background(), true); err != nil || more != want {
+		if more, err := s.b.Prepare(context.Background(), TakePart); err != nil || more != want {
 			t.Fatalf("prepare: more is %v, %v; expected %v", more, err, want)
 		}
 	}

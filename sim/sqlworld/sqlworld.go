@@ -288,7 +288,11 @@ func (m *medium) Prepare(part bool) (more bool, err error) {
 	if m.bridge == nil {
 		return false, nil
 	}
-	return m.bridge.Prepare(context.Background(), part)
+	take := sqlbridge.TakeAll
+	if part {
+		take = sqlbridge.TakePart
+	}
+	return m.bridge.Prepare(context.Background(), take)
 }
 
 // store fails where the simulator says so.
