@@ -33,9 +33,13 @@ func openPlainMattn(l *lab, all [][]any) writer {
 
 // openMattn is open in the other driver.
 func openMattn(driver, path string) *sql.DB {
-	db := must(sql.Open(driver, "file:"+path+"?_journal_mode=WAL&_synchronous=NORMAL&_busy_timeout=10000"))
+	db := must(sql.Open(driver, mattnDSN(path)))
 	db.SetMaxOpenConns(1)
 	return db
+}
+
+func mattnDSN(path string) string {
+	return "file:" + path + "?_journal_mode=WAL&_synchronous=NORMAL&_busy_timeout=10000"
 }
 
 func (p *plainSQL) write(w write) time.Duration { return writeSQL(p.db, p.rows, w) }

@@ -46,7 +46,11 @@ const perTxn = 1000
 
 // open is a program's own connection, as plain programs have it.
 func open(path string) *sql.DB {
-	db, err := sql.Open("sqlite", path+"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(10000)")
+	name, dsn := "sqlite", path+"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(10000)"
+	if *driver == "mattn" {
+		name, dsn = "sqlite3", mattnDSN(path)
+	}
+	db, err := sql.Open(name, dsn)
 	check(err)
 	return db
 }

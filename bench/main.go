@@ -4,6 +4,7 @@
 //	go -C bench run .                 everything, at the size of the published table (about 4 minutes)
 //	go -C bench run . -rows 10000     a quick look
 //	go -C bench run . -only catchup   some of it
+//	go -C bench run . -driver mattn   programs with SQLite's C library
 //	go -C bench run . -compare        the same workload on other engines too, those that make bench-peers could install among them
 //	go -C bench run . -million        a first copy of 1,000,000 rows beside cp, one transaction of as many, and the peers' memory
 package main
@@ -23,10 +24,11 @@ import (
 )
 
 var (
-	rows = flag.Int("rows", 0, "rows of the table (default 100,000; with -compare 10,000, with -million 1,000,000)")
-	runs = flag.Int("runs", 0, "paired runs of which the median counts (default 5; with -compare 3, with -million 1)")
-	only = flag.String("only", "", "run only the measurements whose name contains this")
-	dir  = flag.String("dir", "", "where to put the databases (default: a temporary directory)")
+	rows   = flag.Int("rows", 0, "rows of the table (default 100,000; with -compare 10,000, with -million 1,000,000)")
+	runs   = flag.Int("runs", 0, "paired runs of which the median counts (default 5; with -compare 3, with -million 1)")
+	only   = flag.String("only", "", "run only the measurements whose name contains this")
+	driver = flag.String("driver", "modernc", "the programs' SQLite: modernc, in Go, or mattn, the C library; a peer in a process of its own keeps to the first")
+	dir    = flag.String("dir", "", "where to put the databases (default: a temporary directory)")
 
 	compared = flag.Bool("compare", false, "the same workload on other engines too")
 	idle     = flag.Duration("idle", 65*time.Second, "how long -compare watches idle sides, once; go-ds-crdt says its heads once a minute")
@@ -43,6 +45,9 @@ func main() {
 		return
 	}
 	flag.Parse()
+	if *driver != "modernc" && *driver != "mattn" {
+		check(fmt.Errorf("-driver is modernc or mattn, not %q", *driver))
+	}
 	base := *dir
 	if base == "" {
 		tmp, err := os.MkdirTemp("", "rowmesh-bench")
@@ -66,8 +71,8 @@ func main() {
 		return
 	}
 	setDefaults(100_000, 5)
-	fmt.Printf("rowmesh against plain SQLite (modernc.org/sqlite), %d rows, medians of %d paired runs, %s/%s, %d CPUs, %s\n\n",
-		*rows, *runs, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	fmt.Printf("rowmesh against plain SQLite (%s), %d rows, medians of %d paired runs, %s/%s, %d CPUs, %s\n\n",
+		*driver, *rows, *runs, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	fmt.Printf("| what | measured | bar | |\n| --- | --- | --- | --- |\n")
 	for _, m := range measurements {
 		if strings.Contains(m.name, *only) {
