@@ -70,7 +70,7 @@ type machine struct {
 	part     bool     // the round under way takes in a part of what programs wrote
 	touched  bool     // a program wrote since the last capture
 	shape    shape    // of the tables at the last commit
-	added    []string // columns since the last capture
+	added    []string // columns since the last capture, each after its table and a point
 	lived    rowSet   // rows that programs left in a table in one of their transactions since the last capture that was committed
 	free     bool     // programs write what they like, so that nobody knows what they made anew
 	remade   rowSet   // rows that programs inserted, deleted or moved since then

@@ -199,9 +199,10 @@ func (op Op) moves() bool { return op.Verb == "set" && op.Value%70 == 0 && op.Ta
 
 // addColumn lets a program add a column to the tables, as an update of it would.
 func (m *machine) addColumn(name string) {
-	m.added = append(m.added, name)
 	for _, t := range tableNames {
-		_ = m.sql().Exec(Statement{Query: fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s", t, name)}) // not there yet, or has it already
+		if err := m.sql().Exec(Statement{Query: fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s", t, name)}); err == nil {
+			m.added = append(m.added, t+"."+name)
+		} // otherwise the table is not there yet, or has it already
 	}
 	m.noticeSoon()
 }
@@ -267,7 +268,7 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 func (w *World) checkShown(m *machine) {
 	m.shape = shape{}
 	for name, t := range m.tables() {
-		m.shape[name] = slices.DeleteFunc(slices.Sorted(maps.Keys(t.Cols)), func(c string) bool { return slices.Contains(m.added, c) })
+		m.shape[name] = slices.DeleteFunc(slices.Sorted(maps.Keys(t.Cols)), func(c string) bool { return slices.Contains(m.added, name+"."+c) })
 		if m.touched {
 			continue
 		}

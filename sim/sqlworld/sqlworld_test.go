@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -29,6 +31,27 @@ func lab(t *testing.T) *Lab {
 func run(t *testing.T, cfg sim.Config) sim.Result {
 	cfg.Store = sim.StoreSQL
 	return sim.Run(sim.Plan(cfg), sim.Options{SQL: lab(t).Medium})
+}
+
+// TestCases: cases that once broke a promise keep it now.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.case")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := sim.ParseCase(string(b))
+		if err != nil {
+			t.Fatal(f, err)
+		}
+		if r := sim.Run(c, sim.Options{SQL: lab(t).Medium}); r.Err != nil {
+			t.Errorf("%v; replay: peer sim replay sim/sqlworld/%s", r, f)
+		}
+	}
 }
 
 // TestSwarm: P1, P2, P3, P5, P6, P7, P8, P9, P10, P14. Replicas in databases, with capture and projection, keep every promise through every
