@@ -11,7 +11,8 @@ type Request struct {
 	What string
 }
 
-// Ask leaves a request for the running peer.
+// Ask leaves a request for the running peer. With an error, n is 0 where it was certainly not left; a call that is
+// cancelled while it commits does not know.
 func (b *Bridge) Ask(ctx context.Context, what string) (n int64, err error) {
 	err = b.write(ctx, func() error {
 		res, err := b.conn.ExecContext(ctx, `INSERT INTO _rowmesh_control(request, ms) VALUES(?, ?)`, what, b.opt.Now())

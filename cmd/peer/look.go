@@ -277,16 +277,14 @@ func refreshLive(c *cobra.Command, path string) {
 // ask leaves a request for the running peer and waits for its answer. One that is not waited for any more is withdrawn.
 func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (answer string, err error) {
 	n, err := b.Ask(ctx, what)
-	if err != nil {
-		return "", err
-	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		state, detail, err := b.Answered(ctx, n)
+	for err == nil {
+		var state, detail string
+		state, detail, err = b.Answered(ctx, n)
 		switch {
 		case err != nil:
-			return "", err
+			continue
 		case state == sqlbridge.RequestDone:
 			return detail, nil
 		case state == sqlbridge.RequestNoPeer:
@@ -297,11 +295,15 @@ func ask(ctx context.Context, b *sqlbridge.Bridge, what string) (answer string, 
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			return "", errors.Join(ctx.Err(), b.Withdraw(last, n))
+			err = ctx.Err()
 		}
 	}
+	if n == 0 {
+		return "", err // it was not left
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return "", errors.Join(err, b.Withdraw(last, n))
 }
 
 func printStatus(c *cobra.Command, d statusDoc) {

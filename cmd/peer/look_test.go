@@ -50,27 +50,29 @@ func TestAskWithdraws(t *testing.T) {
 		return b
 	}
 	peer, beside := open(sqlbridge.Options{}), open(sqlbridge.Options{Beside: true})
-	ctx, leave := context.WithCancel(t.Context())
-	left := make(chan error, 1)
-	go func() {
-		_, err := ask(ctx, beside, "audit {}")
-		left <- err
-	}()
-	var asked []sqlbridge.Request
-	for len(asked) == 0 {
-		var err error
-		if asked, err = peer.Requests(t.Context()); err != nil {
-			t.Fatal(err)
+	for range 20 { // whatever ask was about to do when its caller left
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := ask(ctx, beside, "audit {}")
+			left <- err
+		}()
+		var asked []sqlbridge.Request
+		for len(asked) == 0 {
+			var err error
+			if asked, err = peer.Requests(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if state, _, err := peer.Answered(t.Context(), asked[0].N); state != sqlbridge.RequestWithdrawn || err != nil {
-		t.Error(state, err)
-	}
-	if again, err := peer.Requests(t.Context()); len(again) > 0 || err != nil {
-		t.Error(again, err)
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if state, _, err := peer.Answered(t.Context(), asked[0].N); state != sqlbridge.RequestWithdrawn || err != nil {
+			t.Error(state, err)
+		}
+		if again, err := peer.Requests(t.Context()); len(again) > 0 || err != nil {
+			t.Error(again, err)
+		}
 	}
 }
