@@ -196,11 +196,11 @@ func (w *World) found(m *machine, rows map[replica.RowKey]crdt.Row, st replica.S
 	if d := m.doubt; d != nil {
 		m.doubt = nil
 		raised := same(claimed, with(m.claimed, d.Heads)) && !same(claimed, m.claimed)
-		mended := false // by an audit, which raises no head
-		if len(d.Rows) > 0 {
-			k := replica.RowKey{Table: d.Rows[0].Schema.Table, Key: d.Rows[0].Key}
-			mended = rows[k].Equal(d.Rows[0].New) && !m.rows[k].Equal(d.Rows[0].New)
-		}
+		// By an audit, which raises no head, and issues rows anew that it left as they were.
+		mended := slices.ContainsFunc(d.Rows, func(r replica.RowChange) bool {
+			k := replica.RowKey{Table: r.Schema.Table, Key: r.Key}
+			return rows[k].Equal(r.New) && !m.rows[k].Equal(r.New)
+		})
 		renamed := !d.Origin.IsZero() && st.Origin == d.Origin
 		if copied := d.Copy != nil && bytes.Equal(st.Copy, d.Copy) && !bytes.Equal(st.Copy, m.copy); raised || copied || renamed || mended {
 			w.mark("unknown commit was kept")
