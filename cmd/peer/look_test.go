@@ -76,3 +76,15 @@ func TestAskWithdraws(t *testing.T) {
 		}
 	}
 }
+
+// TestInterrupted: a command that is ended by Ctrl-C says so.
+func TestInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	mustExec(t, openTestDB(t, path), "CREATE TABLE t(id TEXT PRIMARY KEY)")
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	var said bytes.Buffer
+	if code := run(ctx, []string{"track", path, "t"}, &said); code == exitOK || !strings.Contains(said.String(), "interrupted") {
+		t.Errorf("ended with %d: %q", code, &said)
+	}
+}

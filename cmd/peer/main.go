@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,7 +30,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:])
+	code := run(ctx, os.Args[1:], os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -37,15 +38,20 @@ func main() {
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 
-func run(ctx context.Context, args []string) int {
+// run is the program; what went wrong it says on stderr.
+func run(ctx context.Context, args []string, stderr io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
-	if text := forPeople(err); text != "" {
-		fmt.Fprintln(os.Stderr, "peer:", text)
+	text := forPeople(err)
+	if ctx.Err() != nil {
+		text = strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
+	}
+	if text != "" {
+		fmt.Fprintln(stderr, "peer:", text)
 	}
 	return exitCode(err)
 }
