@@ -14,6 +14,8 @@ const (
 	// the commit can be seen.
 	pollFirst = 500 * time.Microsecond
 	pollLast  = 64 * time.Millisecond
+	// commitTime is about how long after the first sign of a small commit it can be seen.
+	commitTime = 100 * time.Microsecond
 	// restFactor is how long programs are left alone after a capture, in multiples of the time for which it locked the
 	// database, and longestRest the most of that: the one capture of all that was written meanwhile must stay well below the
 	// seconds for which a program waits for a lock.

@@ -206,6 +206,10 @@ func (p *Peer) look(ctx context.Context) {
 	}
 	p.looked = now
 	changed, err := p.bridge.Poll(ctx)
+	if err == nil && !changed && p.lookStep == pollFirst {
+		nap(commitTime)
+		changed, err = p.bridge.Poll(ctx)
+	}
 	if err != nil {
 		p.log.Warn("cannot look at the database", "reason", err)
 	}
