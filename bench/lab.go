@@ -169,9 +169,13 @@ type wire struct {
 	bytes atomic.Int64
 }
 
+func hostPort(addr string) string {
+	parts := strings.Split(addr, "/") // /ip4/127.0.0.1/tcp/PORT/p2p/ID
+	return net.JoinHostPort(parts[2], parts[4])
+}
+
 func newWire(to string) *wire {
-	parts := strings.Split(to, "/") // /ip4/127.0.0.1/tcp/PORT/p2p/ID
-	target := net.JoinHostPort(parts[2], parts[4])
+	target := hostPort(to)
 	w := &wire{l: must(net.Listen("tcp", "127.0.0.1:0"))}
 	go func() {
 		for {
@@ -212,14 +216,20 @@ func id(path string) string {
 // everything, and how long the joiner took.
 func (l *lab) pair(founder string) (a, b *peer, joiner string, w *wire, took time.Duration) {
 	joiner = l.path()
-	a = startPeer(founder, "listen=tcp://127.0.0.1:0", "allow="+id(joiner))
-	a.waitReady()
+	a = startFounder(founder, joiner)
 	w = newWire(a.addr)
 	took = timed(func() {
 		b = startPeer(joiner, "connect=tcp://"+w.l.Addr().String()+"/p2p/"+id(founder))
 		b.waitReady()
 	})
 	return a, b, joiner, w, took
+}
+
+// startFounder starts a peer that lets the peer of another database in.
+func startFounder(path, joiner string) *peer {
+	p := startPeer(path, "listen=tcp://127.0.0.1:0", "allow="+id(joiner))
+	p.waitReady()
+	return p
 }
 
 // until waits until a query on a database gives a value. It asks as often as two per cent of the time need, no more: what it
@@ -247,4 +257,10 @@ func median(f func() float64) float64 {
 	}
 	slices.Sort(all)
 	return all[len(all)/2]
+}
+
+// nap waits for about a tenth of a millisecond. The timers of an idle Go program on Linux take ten times as long.
+func nap() {
+	rest := syscall.NsecToTimespec(int64(50 * time.Microsecond))
+	_ = syscall.Nanosleep(&rest, nil)
 }

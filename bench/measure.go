@@ -340,10 +340,12 @@ func benchWire(*lab) {
 
 // benchLatency: from a commit on one side to the moment a reader of the other sees it.
 func benchLatency(l *lab) {
-	founder := l.filled(1000)
-	a, b, joiner, _, _ := l.pair(founder)
+	founder, joiner := l.filled(1000), l.path()
+	a := startFounder(founder, joiner)
 	defer a.stop()
+	b := startPeer(joiner, "connect=tcp://"+hostPort(a.addr)+"/p2p/"+id(founder))
 	defer b.stop()
+	b.waitReady()
 	db, other := open(founder), open(joiner)
 	defer db.Close()
 	defer other.Close()
@@ -359,7 +361,7 @@ func benchLatency(l *lab) {
 			if got == -i-1 {
 				break
 			}
-			time.Sleep(50 * time.Microsecond) // the peers need the processors
+			nap() // the peers need the processors
 		}
 		all = append(all, float64(time.Since(began).Microseconds())/1000)
 		time.Sleep(20 * time.Millisecond)
