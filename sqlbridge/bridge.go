@@ -56,6 +56,7 @@ type Bridge struct {
 	modeBefore    string // journal mode that was found at open
 	schemaVersion int64
 	dataVersion   int64
+	capturedAt    int64 // the data_version of the last round that left the outbox empty: while it stands nobody has written; -1: none
 	nonce         int64 // written into the file at open: it changes if another file takes its place
 	commits       int64 // rounds committed
 	keptLocal     map[string]int64
@@ -227,7 +228,7 @@ func (b *Bridge) ensureTables(ctx context.Context) error {
 
 // write runs f in one write transaction.
 func (b *Bridge) write(ctx context.Context, f func() error) error {
-	if err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
+	if err := b.retry(ctx, func() error { return b.exec(ctx, "BEGIN IMMEDIATE") }); err != nil {
 		return err
 	}
 	if err := f(); err != nil {
@@ -238,7 +239,7 @@ func (b *Bridge) write(ctx context.Context, f func() error) error {
 }
 
 func (b *Bridge) commit(ctx context.Context) error {
-	err := b.retry(ctx, func() error { _, err := b.conn.ExecContext(ctx, "COMMIT"); return err })
+	err := b.retry(ctx, func() error { return b.exec(ctx, "COMMIT") })
 	if err != nil {
 		b.rollback()
 	}
@@ -246,17 +247,13 @@ func (b *Bridge) commit(ctx context.Context) error {
 }
 
 // rollback ends a transaction even where ctx has ended; it may already be over.
-func (b *Bridge) rollback() { _, _ = b.conn.ExecContext(context.Background(), "ROLLBACK") }
+func (b *Bridge) rollback() { _ = b.exec(context.Background(), "ROLLBACK") }
 
 // Close gives the connection back. A round that is open is lost.
 func (b *Bridge) Close() error {
-	for _, s := range b.stmts {
-		s.Close()
-	}
-	b.stmts = map[string]*sql.Stmt{}
 	var err error
 	if b.conn != nil {
-		b.rollback()
+		b.closeStatements()
 		if !b.opt.Inspect {
 			_, _ = b.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)")
 		}
@@ -264,6 +261,15 @@ func (b *Bridge) Close() error {
 		b.conn = nil
 	}
 	return errors.Join(err, b.fence.release())
+}
+
+// closeStatements ends what is under way and the prepared statements.
+func (b *Bridge) closeStatements() {
+	b.rollback()
+	for _, s := range b.stmts {
+		s.Close()
+	}
+	clear(b.stmts)
 }
 
 // stmt prepares a statement once.
@@ -296,14 +302,38 @@ func (b *Bridge) query(ctx context.Context, query string, args ...any) (*sql.Row
 	return s.QueryContext(ctx, args...)
 }
 
+// one runs a query that gives one row, and scans it.
+func (b *Bridge) one(ctx context.Context, query string, args []any, dest ...any) error {
+	s, err := b.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	return s.QueryRowContext(ctx, args...).Scan(dest...)
+}
+
+// inList makes the condition that a column is one of the last arguments, those after fixed others, of which there is at least one
+// and at most readKeys. So that a few statements serve all numbers of them, the first is repeated up to the next width.
+func inList(column string, args []any, fixed int) (condition string, padded []any) {
+	width := readKeys
+	for _, w := range [...]int{1, 8} {
+		if len(args)-fixed <= w {
+			width = w
+			break
+		}
+	}
+	for len(args)-fixed < width {
+		args = append(args, args[fixed])
+	}
+	return column + " IN (" + marks(width) + ")", args
+}
+
 func (b *Bridge) setMeta(ctx context.Context, name string, value any) error {
-	_, err := b.conn.ExecContext(ctx, `INSERT INTO _rowmesh_meta VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value`, name, value)
-	return err
+	return b.exec(ctx, `INSERT INTO _rowmesh_meta VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value`, name, value)
 }
 
 // meta scans a remembered value; dest keeps its value where there is none.
 func (b *Bridge) meta(ctx context.Context, name string, dest any) error {
-	err := b.conn.QueryRowContext(ctx, `SELECT value FROM _rowmesh_meta WHERE name = ?`, name).Scan(dest)
+	err := b.one(ctx, `SELECT value FROM _rowmesh_meta WHERE name = ?`, []any{name}, dest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -311,7 +341,7 @@ func (b *Bridge) meta(ctx context.Context, name string, dest any) error {
 }
 
 func (b *Bridge) pragma(ctx context.Context, name string) (v int64, err error) {
-	err = b.conn.QueryRowContext(ctx, "PRAGMA "+name).Scan(&v)
+	err = b.one(ctx, "PRAGMA "+name, nil, &v)
 	return v, err
 }
 
@@ -336,12 +366,8 @@ func (b *Bridge) Poll(ctx context.Context) (bool, error) {
 // Reopen takes a new connection and looks at the file as Open did, after a round failed or the file turned out
 // to be another one.
 func (b *Bridge) Reopen(ctx context.Context) (Opened, error) {
-	for _, s := range b.stmts {
-		s.Close()
-	}
-	clear(b.stmts)
 	if b.conn != nil {
-		b.rollback()
+		b.closeStatements()
 		drop(b.conn)
 	}
 	for range b.db.Stats().Idle { // they may still be on the file that was here before

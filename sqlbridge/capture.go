@@ -94,9 +94,10 @@ func (d *drainer) takeHeld() error {
 		r.ahead.n, r.ahead.memo = r.n, r.memo
 	}
 	p := r.ahead
-	before := p.entries()
-	if err := p.readOutbox(&r.view, !whole); err != nil {
-		return err
+	if !r.b.unwritten() {
+		if err := p.readOutbox(&r.view, !whole); err != nil {
+			return err
+		}
 	}
 	r.b.noteEnd(p.upTo)
 	if whole {
@@ -110,7 +111,8 @@ func (d *drainer) takeHeld() error {
 	}
 	d.named = hold(taken, p.later)
 	r.taken = len(taken)
-	r.captured, r.part, r.b.busy = p.cut, !whole, r.b.ahead != nil && (r.b.busy || p.entries() > before)
+	r.captured, r.part, r.emptied = p.cut, !whole, whole
+	r.b.busy = r.b.ahead != nil && (r.b.busy || p.upTo > p.seen)
 	return nil
 }
 
@@ -122,7 +124,7 @@ func (d *drainer) takeAll() (err error) {
 	if err != nil {
 		return err
 	}
-	r.gathered = true
+	r.gathered, r.emptied = true, true
 	d.named, err = r.gather()
 	return err
 }

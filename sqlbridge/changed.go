@@ -234,14 +234,8 @@ func (v *view) byNumber(numbers []int64, states map[int64]replica.RowState) erro
 	for _, n := range numbers {
 		args = append(args, n)
 	}
-	width := 1
-	if len(args) > 1 {
-		width = readKeys
-	}
-	for len(args) < width {
-		args = append(args, args[0])
-	}
-	rows, err := v.b.query(v.ctx, `SELECT tbl, n, k, o, h, v FROM _rowmesh_rows WHERE n IN (`+marks(width)+`)`, args...)
+	these, args := inList("n", args, 0)
+	rows, err := v.b.query(v.ctx, `SELECT tbl, n, k, o, h, v FROM _rowmesh_rows WHERE `+these, args...)
 	if err != nil {
 		return err
 	}

@@ -28,14 +28,8 @@ func (v *view) current(t *table, keys []crdt.Key) (map[crdt.Key]tableRow, error)
 		for _, k := range keys {
 			args = append(args, bind(k.Values()[0]))
 		}
-		width := 1
-		if len(args) > 1 {
-			width = readKeys
-		}
-		for len(args) < width {
-			args = append(args, args[0])
-		}
-		return out, v.scanTable(t, t.selectRows()+" WHERE "+quote(t.key[0])+" IN ("+marks(width)+")", args, func(k crdt.Key, row tableRow) { out[k] = row })
+		these, args := inList(quote(t.key[0]), args, 0)
+		return out, v.scanTable(t, t.selectRows()+" WHERE "+these, args, func(k crdt.Key, row tableRow) { out[k] = row })
 	}
 	query := t.selectRows() + " WHERE " + t.keyIs()
 	for _, k := range keys {

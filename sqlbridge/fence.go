@@ -211,8 +211,8 @@ func (b *Bridge) Leave() error {
 // stillOurs refuses a file that is not the one of the last round.
 func (b *Bridge) stillOurs(ctx context.Context) error {
 	var nonce, commits int64
-	err := b.conn.QueryRowContext(ctx, `SELECT coalesce((SELECT value FROM _rowmesh_meta WHERE name = 'nonce'), 0),
-		coalesce((SELECT value FROM _rowmesh_meta WHERE name = 'commits'), 0)`).Scan(&nonce, &commits)
+	err := b.one(ctx, `SELECT coalesce((SELECT value FROM _rowmesh_meta WHERE name = 'nonce'), 0),
+		coalesce((SELECT value FROM _rowmesh_meta WHERE name = 'commits'), 0)`, nil, &nonce, &commits)
 	if saysAny(err, "no such table") {
 		return fmt.Errorf("sqlbridge: %s: %w: our tables are gone from it", b.opt.Path, ErrNotOurs)
 	}

@@ -27,6 +27,9 @@ const (
 	// the runtime takes beyond what is in use, some 50 MB. What is written in one transaction and is more is read page by page
 	// from a temporary table that SQLite keeps on disk.
 	heldEntries = 20_000
+	// fewEntries is how many entries of the outbox a round reads while it holds the lock, which takes some hundred microseconds. To read
+	// them ahead takes as long, and a transaction of one row is then seen that much later elsewhere.
+	fewEntries = 8
 	// maxRuns bounds the groups of one capture, some megabytes. Of two weeks of edits with pauses each then stands for two minutes.
 	maxRuns = 10_000
 	// readPage is how many rows are decoded before they are handed on.

@@ -111,10 +111,6 @@ func (g *gathered) has(k replica.RowKey) (found bool, err error) {
 	for i := range args {
 		query += fmt.Sprintf(" AND k%d = ?", i+1)
 	}
-	s, err := v.b.stmt(v.ctx, query+`)`)
-	if err != nil {
-		return false, err
-	}
-	err = s.QueryRowContext(v.ctx, append([]any{v.b.tables[k.Table].tbl}, args...)...).Scan(&found)
+	err = v.b.one(v.ctx, query+`)`, append([]any{v.b.tables[k.Table].tbl}, args...), &found)
 	return found, err
 }

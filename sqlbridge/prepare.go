@@ -21,6 +21,7 @@ type prepared struct {
 	held          int64                       // the last of them
 	behind        int                         // how many were read and are not held
 	upTo          int64                       // the last entry read
+	seen          int64                       // the last entry that there was when the round was prepared
 	cut           int64                       // the last entry that the next capture takes in: upTo, or the end of a transaction before
 	named         map[replica.RowKey]int64    // the rows of hints, with the last entry that names each
 	rows          map[replica.RowKey]tableRow // as the tables held them; nil: not there
@@ -34,8 +35,27 @@ type prepared struct {
 // It reports whether the round will take in a part and there is more.
 func (b *Bridge) Prepare(ctx context.Context, take Take) (more bool, err error) {
 	b.busy, b.take = false, take
-	return b.prepare(ctx, take != TakeAll)
+	version, err := b.pragma(ctx, "data_version")
+	if err != nil {
+		return false, explain(b.opt.Path, err)
+	}
+	switch n := len(b.ends); {
+	case version == b.capturedAt:
+		return false, nil
+	case b.ahead == nil && n > 0 && b.ends[n-1] <= int64(min(fewEntries, b.captureRows)):
+		b.ahead = newPrepared(b) // read by the round, or while it waits for its lock
+		b.ahead.seen = b.ends[n-1]
+		return false, nil
+	}
+	more, err = b.prepare(ctx, take != TakeAll)
+	if b.ahead != nil {
+		b.ahead.seen = b.ahead.upTo
+	}
+	return more, err
 }
+
+// unwritten reports, within a round, that nobody has written since the outbox was left empty.
+func (b *Bridge) unwritten() bool { return b.dataVersion == b.capturedAt }
 
 // Take is what a round may take in of what programs wrote: all, or a part, which is whole transactions of programs, so that it
 // does not hold the lock for long. A round that takes in a part must change no row but by its capture: it would show rows over
@@ -56,10 +76,9 @@ func (b *Bridge) prepareMore(ctx context.Context) {
 	if p == nil {
 		return
 	}
-	before := p.entries()
 	part := p.cut < p.upTo || b.take == TakeLess
 	_, _ = b.prepare(ctx, part) // what fails here the round meets again
-	b.busy = b.busy || p.entries() > before
+	b.busy = b.busy || p.upTo > p.seen
 }
 
 func (b *Bridge) prepare(ctx context.Context, part bool) (more bool, err error) {
@@ -222,9 +241,8 @@ func (b *Bridge) noteEnd(seq int64) {
 
 // noteLast notes the entry that is the last of the outbox now. Where it cannot be read, a part may only be larger.
 func (b *Bridge) noteLast(ctx context.Context) {
-	s, err := b.stmt(ctx, `SELECT coalesce(max(seq), 0) FROM _rowmesh_outbox`)
 	var last int64
-	if err == nil && s.QueryRowContext(ctx).Scan(&last) == nil {
+	if b.one(ctx, `SELECT coalesce(max(seq), 0) FROM _rowmesh_outbox`, nil, &last) == nil {
 		b.noteEnd(last)
 	}
 }

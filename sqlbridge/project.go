@@ -392,10 +392,7 @@ func (t *table) upsert(s shape) string {
 
 // anyParked reports whether rows wait, of which a local edit may have shown one.
 func (v *view) anyParked() (parked bool, err error) {
-	s, err := v.b.stmt(v.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`)
-	if err == nil {
-		err = s.QueryRowContext(v.ctx).Scan(&parked)
-	}
+	err = v.b.one(v.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked)`, nil, &parked)
 	return parked, err
 }
 

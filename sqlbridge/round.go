@@ -19,6 +19,7 @@ type round struct {
 	taken     int       // how many entries that were
 	ahead     *prepared // nil: nothing was read ahead
 	part      bool      // Capture took in a part of what was written: nothing else may change rows
+	emptied   bool      // it took in all
 	gathered  bool      // Capture made a temporary table
 	unsettled bool      // see settle
 	drifted   []*stored // tables whose drift scan Capture made
@@ -28,7 +29,7 @@ type round struct {
 // they wrote.
 func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
 	err := b.retry(ctx, func() error {
-		_, err := b.conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		err := b.exec(ctx, "BEGIN IMMEDIATE")
 		if isBusy(err) {
 			b.prepareMore(ctx)
 		}
@@ -73,7 +74,7 @@ func (r *round) begun() error {
 
 // Read calls f with a view in a read transaction.
 func (b *Bridge) Read(ctx context.Context, f func(replica.View) error) error {
-	if _, err := b.conn.ExecContext(ctx, "BEGIN"); err != nil {
+	if err := b.exec(ctx, "BEGIN"); err != nil {
 		return explain(b.opt.Path, err)
 	}
 	defer b.rollback()
@@ -118,10 +119,14 @@ func (r *round) committed() {
 	if r.taken >= paceRows && b.opt.CaptureRows == 0 {
 		b.captureRows = min(max(int(captureHold*time.Duration(r.taken)/max(b.held, 1)), paceRows), memoRows)
 	}
+	b.capturedAt = -1
 	if r.part {
 		r.ahead.next(b)
-	} else {
-		b.ahead, b.ends = nil, nil
+		return
+	}
+	b.ahead, b.ends = nil, nil
+	if r.emptied {
+		b.capturedAt = b.dataVersion
 	}
 }
 
@@ -328,10 +333,8 @@ func (r *round) numbersOf(s *stored, keys []crdt.Key) error {
 	for _, k := range keys {
 		args = append(args, keyColumn(k))
 	}
-	for len(args) <= readKeys {
-		args = append(args, args[1])
-	}
-	rows, err := r.b.query(r.ctx, `SELECT n, k FROM _rowmesh_rows WHERE tbl = ? AND k IN (`+marks(readKeys)+`)`, args...)
+	these, args := inList("k", args, 1)
+	rows, err := r.b.query(r.ctx, `SELECT n, k FROM _rowmesh_rows WHERE tbl = ? AND `+these, args...)
 	if err != nil {
 		return err
 	}

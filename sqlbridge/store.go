@@ -37,7 +37,7 @@ type stored struct {
 
 // reload reads what we remember of tables and origins.
 func (b *Bridge) reload(ctx context.Context) error {
-	b.ahead, b.ends, b.captureRows = nil, nil, cmp.Or(b.opt.CaptureRows, firstRows)
+	b.ahead, b.ends, b.captureRows, b.capturedAt = nil, nil, cmp.Or(b.opt.CaptureRows, firstRows), -1
 	b.origins = originTable{number: map[crdt.Origin]uint64{}, id: map[uint64]crdt.Origin{}}
 	clear(b.tables)
 	clear(b.byTbl)
@@ -274,21 +274,15 @@ func (v *view) rowsOf(s *stored, keys []replica.RowKey, at []int, out []crdt.Row
 	if err := v.caller.Err(); err != nil {
 		return err
 	}
-	width := readKeys
-	if len(at) == 1 {
-		width = 1
-	}
-	args := make([]any, 1, width+1)
+	args := make([]any, 1, readKeys+1)
 	args[0] = s.tbl
 	index := make(map[crdt.Key]int, len(at))
 	for _, i := range at {
 		args = append(args, keyColumn(keys[i].Key))
 		index[keys[i].Key] = i
 	}
-	for len(args) <= width {
-		args = append(args, args[1]) // one statement for all lengths: the last key is asked for again
-	}
-	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? AND k IN (`+marks(width)+`)`, args...)
+	these, args := inList("k", args, 1)
+	rows, err := v.b.query(v.ctx, `SELECT n, k, o, h, v FROM _rowmesh_rows WHERE tbl = ? AND `+these, args...)
 	if err != nil {
 		return err
 	}
@@ -380,7 +374,7 @@ func (v *view) scanPage(s *stored, after crdt.Key) (page []replica.RowState, err
 
 // Count returns the greatest row number: no row of the merged state is ever deleted.
 func (v *view) Count() (n uint64, err error) {
-	err = v.b.conn.QueryRowContext(v.ctx, `SELECT coalesce(max(n), 0) FROM _rowmesh_rows`).Scan(&n)
+	err = v.b.one(v.ctx, `SELECT coalesce(max(n), 0) FROM _rowmesh_rows`, nil, &n)
 	return n, err
 }
 

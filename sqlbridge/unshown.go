@@ -19,7 +19,7 @@ import (
 // unshown returns the images of the keys that are listed.
 func (v *view) unshown(t *table, keys []crdt.Key) (map[crdt.Key]crdt.Row, error) {
 	var listed bool
-	if err := v.b.conn.QueryRowContext(v.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_unshown WHERE tbl = ?)`, t.tbl).Scan(&listed); err != nil || !listed {
+	if err := v.b.one(v.ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_unshown WHERE tbl = ?)`, []any{t.tbl}, &listed); err != nil || !listed {
 		return nil, err
 	}
 	out := map[crdt.Key]crdt.Row{}
@@ -27,9 +27,6 @@ func (v *view) unshown(t *table, keys []crdt.Key) (map[crdt.Key]crdt.Row, error)
 		args := []any{t.tbl}
 		for _, k := range part {
 			args = append(args, keyColumn(k))
-		}
-		for len(args) <= readKeys {
-			args = append(args, args[1])
 		}
 		if err := v.scanUnshown(t, args, out); err != nil {
 			return nil, fmt.Errorf("sqlbridge: read unshown rows of %s: %w", t.name, err)
@@ -39,7 +36,8 @@ func (v *view) unshown(t *table, keys []crdt.Key) (map[crdt.Key]crdt.Row, error)
 }
 
 func (v *view) scanUnshown(t *table, args []any, out map[crdt.Key]crdt.Row) error {
-	rows, err := v.b.query(v.ctx, `SELECT k, image FROM _rowmesh_unshown WHERE tbl = ? AND k IN (`+marks(readKeys)+`)`, args...)
+	these, args := inList("k", args, 1)
+	rows, err := v.b.query(v.ctx, `SELECT k, image FROM _rowmesh_unshown WHERE tbl = ? AND `+these, args...)
 	if err != nil {
 		return err
 	}
