@@ -307,7 +307,10 @@ func (c *cursor) blockRow(b *Block, g groupHead, cols *Columns) error {
 			return err
 		}
 	}
-	if r.Cells, err = c.cells(g.mask, cols, b.Stamp); err != nil {
+	if r.Cells, err = c.cells(g.mask, cols, b.Stamp); err == nil {
+		err = c.values(r.Cells)
+	}
+	if err != nil {
 		return err
 	}
 	if r.IsZero() {

@@ -2,6 +2,7 @@ package crdt
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
@@ -64,6 +65,15 @@ func (c *Columns) appendMask(dst []byte, cells []Cell) ([]byte, bool) {
 	return appendBytes(dst, wide), true
 }
 
+// mustAppendMask is appendMask for a row whose columns have numbers.
+func (c *Columns) mustAppendMask(dst []byte, r Row) []byte {
+	dst, ok := c.appendMask(dst, r.Cells)
+	if !ok {
+		panic(fmt.Sprintf("crdt: a row has columns without a number: %s, numbered are %q", r, c.names))
+	}
+	return dst
+}
+
 // columnMask is a decoded mask.
 type columnMask struct {
 	low  uint64
@@ -111,7 +121,7 @@ func (c *cursor) mask(columns int) (columnMask, error) {
 	return m, nil
 }
 
-// cells reads the values of the columns in m, in order of name, each stamped s.
+// cells makes cells of the columns in m, in order of name, each stamped s. Their values are among what is left to read.
 func (c *cursor) cells(m columnMask, cols *Columns, s Stamp) ([]Cell, error) {
 	n := m.count()
 	if n == 0 {
@@ -122,14 +132,19 @@ func (c *cursor) cells(m columnMask, cols *Columns, s Stamp) ([]Cell, error) {
 	}
 	cells := make([]Cell, 0, n)
 	for _, i := range cols.byName {
-		if !m.has(i) {
-			continue
+		if m.has(i) {
+			cells = append(cells, Cell{Column: cols.names[i], Stamp: s})
 		}
-		v, err := c.value()
-		if err != nil {
-			return nil, err
-		}
-		cells = append(cells, Cell{cols.names[i], s, v})
 	}
 	return cells, nil
+}
+
+// values reads the values of some cells.
+func (c *cursor) values(cells []Cell) (err error) {
+	for i := range cells {
+		if cells[i].Value, err = c.value(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

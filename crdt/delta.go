@@ -11,11 +11,13 @@ import (
 // A delta carries parts of rows with their own stamps, in a session: what one replica lacks of another's
 // state. It is self-contained but for its schemas:
 //
-//	[ [origin id..], [group..] ]     group = [schema ref, (key, flags, [origin number, time below the
-//	                                 delta's previous base,] rest of the row)..]
+//	[ [origin id..], [group..] ]
+//	group = [schema ref, number of rows, key.., head.., value..]
+//	head  = flags, [origin number, time below the group's previous base,] rest of the row without its values
 //
-// Origin numbers are positions in the delta's own list. The base stamp is left out where it repeats the
-// row before, which makes the rows of one transaction cost two bytes beside their keys and values.
+// Origin numbers are positions in the delta's own list. The base stamp is left out where it repeats the row before. The values
+// of a group come column by column, those of a column in order of the rows: values of one column are alike, which makes the rows of a
+// real database a quarter shorter when they are compressed than they would be row by row.
 
 // DeltaBuilder collects rows for one delta. The zero DeltaBuilder is empty.
 type DeltaBuilder struct {
@@ -23,12 +25,18 @@ type DeltaBuilder struct {
 	ids     []byte
 	groups  []byte // finished groups
 	nGroups uint64
-	group   []byte // items of the open group
-	items   uint64
-	schema  *Schema
-	cols    *Columns
-	base    Stamp
 	rows    int
+
+	// the open group
+	schema *Schema
+	ref    SchemaRef
+	base   Stamp
+	n      int // its rows
+	items  int
+	keys   []byte
+	heads  []byte
+	values [][]byte // by column
+	bytes  int      // of all values
 }
 
 // Number gives an origin its position in the delta's list.
@@ -49,66 +57,76 @@ func (d *DeltaBuilder) Number(o Origin) uint64 {
 func (d *DeltaBuilder) Add(schema *Schema, ref SchemaRef, key Key, r Row) {
 	if schema != d.schema {
 		d.flush()
-		d.schema, d.cols = schema, schema.Numbering()
-		d.group = appendUint(d.group[:0], uint64(ref))
-		d.items = 1
+		d.schema, d.ref, d.values = schema, ref, make([][]byte, len(schema.Columns))
 	}
 	base := r.Base()
 	flags := rowFlags(r, base)
 	if base == d.base {
 		flags |= flagSameBase
 	}
-	d.group = append(d.group, key.enc...)
-	d.group = appendUint(d.group, uint64(flags))
+	d.keys = append(d.keys, key.enc...)
+	d.heads = appendUint(d.heads, uint64(flags))
 	if base != d.base {
-		d.group = appendUint(d.group, d.Number(base.Origin))
-		d.group = appendInt(d.group, int64(d.base.Time)-int64(base.Time))
+		d.heads = appendStamp(d.heads, base, d.base, d)
 		d.base = base
 	}
-	d.group = appendRowRest(d.group, r, base, d, d.cols)
-	d.items += uint64(rowItems(r, flags))
+	d.heads = appendOtherStamps(d.heads, r, base, d)
+	if len(r.Cells) > 0 {
+		d.heads = schema.cols.mustAppendMask(d.heads, r)
+	}
+	d.heads = appendExceptions(d.heads, r, base, d)
+	column := 0
+	for _, c := range r.Cells {
+		for schema.Columns[column] != c.Column {
+			column++
+		}
+		d.values[column] = appendValue(d.values[column], c.Value)
+		d.bytes += len(c.Value.Encoded())
+	}
+	d.items += 1 + headItems(r, flags) + len(r.Cells)
+	d.n++
 	d.rows++
 }
 
-// rowItems is the number of CBOR items that a row takes in a delta, its key included.
-func rowItems(r Row, flags uint) int {
-	n := 2
-	if flags&flagSameBase == 0 {
-		n += 2
-	}
-	if flags&flagTomb != 0 {
-		n += 2
-	}
-	if flags&flagSeen != 0 {
-		n += 2
+// headItems is the number of CBOR items of a row's head.
+func headItems(r Row, flags uint) int {
+	n := 1
+	for _, f := range []uint{^flags & flagSameBase, flags & flagTomb, flags & flagSeen} { // a number and a distance each
+		if f != 0 {
+			n += 2
+		}
 	}
 	if flags&flagCells != 0 {
-		n += 1 + len(r.Cells)
+		n++
 	}
 	if flags&flagExceptions != 0 {
-		n++
-		base := r.Base()
-		for _, c := range r.Cells {
-			if c.Stamp != base {
-				n += 3
-			}
-		}
+		n += 1 + 3*r.exceptions(r.Base())
 	}
 	return n
 }
 
 func (d *DeltaBuilder) flush() {
-	if d.schema != nil {
-		d.nGroups++
-		d.groups = append(appendHead(d.groups, majorArray, d.items), d.group...)
+	if d.n == 0 {
+		return
 	}
+	d.groups = appendHead(d.groups, majorArray, uint64(2+d.items))
+	d.groups = appendUint(d.groups, uint64(d.ref))
+	d.groups = appendUint(d.groups, uint64(d.n))
+	d.groups = append(append(d.groups, d.keys...), d.heads...)
+	for _, v := range d.values {
+		d.groups = append(d.groups, v...)
+	}
+	d.nGroups++
+	d.base, d.n, d.items, d.keys, d.heads, d.bytes = Stamp{}, 0, 0, d.keys[:0], d.heads[:0], 0
 }
 
 // Rows returns how many rows were added.
 func (d *DeltaBuilder) Rows() int { return d.rows }
 
 // Size returns about how many bytes the delta has so far.
-func (d *DeltaBuilder) Size() int { return len(d.ids) + len(d.groups) + len(d.group) }
+func (d *DeltaBuilder) Size() int {
+	return len(d.ids) + len(d.groups) + len(d.keys) + len(d.heads) + d.bytes
+}
 
 // Finish returns the encoded delta and empties the builder.
 func (d *DeltaBuilder) Finish() []byte {
@@ -183,7 +201,6 @@ func (c *cursor) delta(schemas Schemas) ([]RowDelta, error) {
 type deltaReader struct {
 	*cursor
 	origins deltaOrigins
-	base    Stamp
 	rows    []RowDelta
 }
 
@@ -191,9 +208,6 @@ func (d *deltaReader) group(schemas Schemas) error {
 	items, err := d.array("group")
 	if err != nil {
 		return err
-	}
-	if items < 3 {
-		return d.errorf("a group of %d items", items)
 	}
 	ref, err := d.uint()
 	if err != nil {
@@ -206,48 +220,86 @@ func (d *deltaReader) group(schemas Schemas) error {
 	if schema == nil {
 		return UnknownSchemaError{SchemaRef(ref)}
 	}
-	cols := schema.Numbering()
+	n, err := d.groupRows(items)
+	if err != nil {
+		return err
+	}
 	first := len(d.rows)
-	for items--; items > 0; {
-		n, err := d.row(schema, cols)
+	d.rows = slices.Grow(d.rows, n)
+	for range n {
+		key, err := d.key()
 		if err != nil {
 			return err
 		}
-		if items -= n; len(d.rows) == first+1 && items > 0 {
-			d.rows = slices.Grow(d.rows, items/n) // most rows of a group are alike
+		d.rows = append(d.rows, RowDelta{Schema: schema, Key: key})
+	}
+	rows := d.rows[first:]
+	left := items - 2 - n
+	var base Stamp
+	for i := range rows {
+		took := 0
+		if rows[i].Row, took, err = d.head(&base, schema.cols); err != nil {
+			return err
+		}
+		if left -= took + len(rows[i].Row.Cells); left < 0 {
+			return d.errorf("the rows of a group run over its end")
 		}
 	}
-	if items < 0 {
-		return d.errorf("the last row of a group runs over its end")
+	if left > 0 {
+		return d.errorf("%d items after the rows of a group", left)
 	}
-	return nil
+	return d.columns(schema, rows)
 }
 
-// row reads one row and returns how many items it took.
-func (d *deltaReader) row(schema *Schema, cols *Columns) (items int, err error) {
-	key, err := d.key()
-	if err != nil {
-		return 0, err
+// groupRows reads the number of rows of a group, each of which has a key and flags at least.
+func (c *cursor) groupRows(items int) (int, error) {
+	n, err := c.uint()
+	if err == nil && (n == 0 || items < 2 || n > uint64(items-2)/2) {
+		err = c.errorf("%d rows in a group of %d items", n, items)
 	}
+	return int(n), err
+}
+
+// head reads a row without its key and values, and returns how many items that took.
+func (d *deltaReader) head(base *Stamp, cols *Columns) (r Row, items int, err error) {
 	flags, err := d.rowFlags()
 	if err != nil {
-		return 0, err
+		return Row{}, 0, err
 	}
 	if flags&flagSameBase == 0 {
-		before := d.base
-		if d.base, err = d.stamp(before.Time, d.origins); err != nil {
-			return 0, err
+		before := *base
+		if *base, err = d.stamp(before.Time, d.origins); err != nil {
+			return Row{}, 0, err
 		}
-		if d.base == before {
-			return 0, d.errorf("a base that repeats the row before")
+		if *base == before {
+			return Row{}, 0, d.errorf("a base that repeats the row before")
 		}
 	}
-	r, err := d.rowRest(flags, d.base, d.origins, cols)
-	if err != nil {
-		return 0, err
+	if r, err = d.rowHead(flags, *base, d.origins, cols); err == nil {
+		err = d.rowTail(r, flags, *base, d.origins)
 	}
-	d.rows = append(d.rows, RowDelta{schema, key, r})
-	return rowItems(r, flags), nil
+	return r, headItems(r, flags), err
+}
+
+// columns reads the values of some rows.
+func (d *deltaReader) columns(schema *Schema, rows []RowDelta) error {
+	next := make([]uint16, len(rows)) // the cell of each row whose value is still to come
+	for _, name := range schema.Columns {
+		for i := range rows {
+			cells := rows[i].Row.Cells
+			j := int(next[i])
+			if j == len(cells) || cells[j].Column != name {
+				continue
+			}
+			v, err := d.value()
+			if err != nil {
+				return err
+			}
+			cells[j].Value = v
+			next[i]++
+		}
+	}
+	return nil
 }
 
 // MaxTime returns the greatest time of any register in rows, for the check against the clock.

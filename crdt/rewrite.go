@@ -168,29 +168,32 @@ func (r *rewriter) deltaGroup() error {
 	if _, err := r.uint(); err != nil {
 		return err
 	}
-	for items--; items > 0; {
-		n, err := r.deltaRow()
+	n, err := r.groupRows(items)
+	if err != nil {
+		return err
+	}
+	for range n {
+		if err := r.putKey(); err != nil {
+			return err
+		}
+	}
+	values := 0
+	for range n {
+		v, err := r.deltaHead()
 		if err != nil {
 			return err
 		}
-		items -= n
+		values += v
 	}
-	if items < 0 {
-		return r.errorf("the last row of a group runs over its end")
-	}
-	return nil
+	return r.putValues(values)
 }
 
-// deltaRow passes through one row and returns how many items it took; see rowcodec.go.
-func (r *rewriter) deltaRow() (items int, err error) {
-	if err := r.putKey(); err != nil {
-		return 0, err
-	}
+// deltaHead passes over a row without its key and values, and returns how many values it has; see rowcodec.go.
+func (r *rewriter) deltaHead() (values int, err error) {
 	flags, err := r.rowFlags()
 	if err != nil {
 		return 0, err
 	}
-	items = 2
 	for _, f := range []uint{^flags & flagSameBase, flags & flagTomb, flags & flagSeen} { // a number and a distance each
 		if f == 0 {
 			continue
@@ -198,17 +201,13 @@ func (r *rewriter) deltaRow() (items int, err error) {
 		if err := r.skip(2); err != nil {
 			return 0, err
 		}
-		items += 2
 	}
 	if flags&flagCells != 0 {
 		m, err := r.mask(MaxColumns)
 		if err != nil {
 			return 0, err
 		}
-		if err := r.putValues(m.count()); err != nil {
-			return 0, err
-		}
-		items += 1 + m.count()
+		values = m.count()
 	}
 	if flags&flagExceptions != 0 {
 		n, err := r.uint()
@@ -221,9 +220,8 @@ func (r *rewriter) deltaRow() (items int, err error) {
 		if err := r.skip(3 * int(n)); err != nil {
 			return 0, err
 		}
-		items += 1 + 3*int(n)
 	}
-	return items, nil
+	return values, nil
 }
 
 // skip passes over numbers.

@@ -18,7 +18,7 @@ import (
 //	            the base: position, origin number, base time minus its time
 //
 // Where the base itself is written depends on the place: a store keeps it beside the row, a delta writes
-// it before the flags' other parts unless it repeats the row before.
+// it after the flags unless it repeats the row before. A delta has the values elsewhere, too: see there.
 const (
 	flagBirth      = 1 << iota // the base is the birth
 	flagTombIsBase             // the base is the tomb (with flagBirth: replaced in one transaction)
@@ -59,7 +59,14 @@ func (r Row) Base() Stamp {
 func AppendRow(dst []byte, r Row, origins OriginNumbers, cols *Columns) []byte {
 	base := r.Base()
 	dst = appendUint(dst, uint64(rowFlags(r, base)))
-	return appendRowRest(dst, r, base, origins, cols)
+	dst = appendOtherStamps(dst, r, base, origins)
+	if len(r.Cells) > 0 {
+		dst = cols.mustAppendMask(dst, r)
+		for _, c := range r.Cells {
+			dst = appendValue(dst, c.Value)
+		}
+	}
+	return appendExceptions(dst, r, base, origins)
 }
 
 // ParseRow reads what AppendRow wrote. The row shares the memory of body.
@@ -69,7 +76,13 @@ func ParseRow(base Stamp, body string, origins OriginNames, cols *Columns) (Row,
 	if err != nil {
 		return Row{}, fmt.Errorf("crdt: row: %w", err)
 	}
-	r, err := c.rowRest(flags, base, origins, cols)
+	r, err := c.rowHead(flags, base, origins, cols)
+	if err == nil {
+		err = c.values(r.Cells)
+	}
+	if err == nil {
+		err = c.rowTail(r, flags, base, origins)
+	}
 	if err == nil && (flags&flagSameBase != 0 || !c.done()) {
 		err = c.errorf("more than a row")
 	}
@@ -96,50 +109,51 @@ func rowFlags(r Row, base Stamp) (flags uint) {
 	if len(r.Cells) > 0 {
 		flags |= flagCells
 	}
-	for _, c := range r.Cells {
-		if c.Stamp != base {
-			return flags | flagExceptions
-		}
+	if r.exceptions(base) > 0 {
+		flags |= flagExceptions
 	}
 	return flags
 }
 
-func appendRowRest(dst []byte, r Row, base Stamp, origins OriginNumbers, cols *Columns) []byte {
-	stamp := func(s Stamp) {
-		dst = appendUint(dst, origins.Number(s.Origin))
-		dst = appendInt(dst, int64(base.Time)-int64(s.Time))
-	}
+// appendStamp appends the number of a stamp's origin and how far its time is below that of base.
+func appendStamp(dst []byte, s, base Stamp, origins OriginNumbers) []byte {
+	dst = appendUint(dst, origins.Number(s.Origin))
+	return appendInt(dst, int64(base.Time)-int64(s.Time))
+}
+
+// appendOtherStamps appends the tomb and the birth that the deleter saw.
+func appendOtherStamps(dst []byte, r Row, base Stamp, origins OriginNumbers) []byte {
 	if !r.Tomb.IsZero() && r.Tomb != base {
-		stamp(r.Tomb)
+		dst = appendStamp(dst, r.Tomb, base, origins)
 	}
 	if !r.Seen.IsZero() {
-		stamp(r.Seen)
+		dst = appendStamp(dst, r.Seen, base, origins)
 	}
-	if len(r.Cells) == 0 {
+	return dst
+}
+
+func appendExceptions(dst []byte, r Row, base Stamp, origins OriginNumbers) []byte {
+	n := r.exceptions(base)
+	if n == 0 {
 		return dst
 	}
-	var ok bool
-	if dst, ok = cols.appendMask(dst, r.Cells); !ok {
-		panic(fmt.Sprintf("crdt: a row has columns without a number: %s, numbered are %q", r, cols.names))
-	}
-	exceptions := 0
-	for _, c := range r.Cells {
-		dst = appendValue(dst, c.Value)
-		if c.Stamp != base {
-			exceptions++
-		}
-	}
-	if exceptions == 0 {
-		return dst
-	}
-	dst = appendUint(dst, uint64(exceptions))
+	dst = appendUint(dst, uint64(n))
 	for i, c := range r.Cells {
 		if c.Stamp != base {
-			dst = appendUint(dst, uint64(i))
-			stamp(c.Stamp)
+			dst = appendStamp(appendUint(dst, uint64(i)), c.Stamp, base, origins)
 		}
 	}
 	return dst
+}
+
+// exceptions counts the cells whose stamp is not the base.
+func (r Row) exceptions(base Stamp) (n int) {
+	for _, c := range r.Cells {
+		if c.Stamp != base {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *cursor) rowFlags() (uint, error) {
@@ -171,9 +185,8 @@ func (c *cursor) stamp(base hlc.Timestamp, origins OriginNames) (Stamp, error) {
 	return Stamp{hlc.Timestamp(t), o}, nil
 }
 
-func (c *cursor) rowRest(flags uint, base Stamp, origins OriginNames, cols *Columns) (Row, error) {
-	var r Row
-	var err error
+// rowHead reads what follows the flags and the base, up to the mask. The cells have no values yet.
+func (c *cursor) rowHead(flags uint, base Stamp, origins OriginNames, cols *Columns) (r Row, err error) {
 	if flags&flagBirth != 0 {
 		r.Birth = base
 	}
@@ -199,15 +212,20 @@ func (c *cursor) rowRest(flags uint, base Stamp, origins OriginNames, cols *Colu
 			return Row{}, err
 		}
 	}
+	return r, nil
+}
+
+// rowTail reads the exceptions and checks the row.
+func (c *cursor) rowTail(r Row, flags uint, base Stamp, origins OriginNames) error {
 	if flags&flagExceptions != 0 {
 		if err := c.exceptions(r.Cells, base, origins); err != nil {
-			return Row{}, err
+			return err
 		}
 	}
 	if base.IsZero() || r.Base() != base || rowFlags(r, base) != flags&^flagSameBase || !r.normal() {
-		return Row{}, c.errorf("a row that is not in its normal form")
+		return c.errorf("a row that is not in its normal form")
 	}
-	return r, nil
+	return nil
 }
 
 func (c *cursor) exceptions(cells []Cell, base Stamp, origins OriginNames) error {
