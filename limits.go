@@ -9,7 +9,7 @@ const (
 	gatherInputs = 512
 	// slowPoll is how often the database is looked at without any sign of a change, for file systems
 	// whose signs are lost.
-	slowPoll = 500 * time.Millisecond
+	slowPoll = time.Second
 	// pollFirst and pollLast bound the looks after a sign: with synchronous=FULL the file changes before
 	// the commit can be seen.
 	pollFirst = 500 * time.Microsecond

@@ -23,7 +23,7 @@ func (p *Peer) watchFile() (<-chan struct{}, func()) {
 		}
 	}
 	if err != nil {
-		p.log.Warn("the database's directory cannot be watched; changes are noticed twice a second", "reason", err)
+		p.log.Warn("the database's directory cannot be watched; changes are noticed once a second", "reason", err)
 		return nil, none
 	}
 	signs, over := make(chan struct{}), make(chan struct{})

@@ -272,6 +272,9 @@ func (b *Bridge) closeStatements() {
 	clear(b.stmts)
 }
 
+// A statement that has begun runs to its end: ctx is looked at between statements. To watch it during each takes a goroutine
+// or two, which is as much again as a small statement.
+
 // stmt prepares a statement once.
 func (b *Bridge) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	if s := b.stmts[query]; s != nil {
@@ -290,7 +293,7 @@ func (b *Bridge) exec(ctx context.Context, query string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.ExecContext(ctx, args...)
+	_, err = s.ExecContext(context.WithoutCancel(ctx), args...)
 	return err
 }
 
@@ -299,7 +302,7 @@ func (b *Bridge) query(ctx context.Context, query string, args ...any) (*sql.Row
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(ctx, args...)
+	return s.QueryContext(context.WithoutCancel(ctx), args...)
 }
 
 // one runs a query that gives one row, and scans it.
@@ -308,7 +311,7 @@ func (b *Bridge) one(ctx context.Context, query string, args []any, dest ...any)
 	if err != nil {
 		return err
 	}
-	return s.QueryRowContext(ctx, args...).Scan(dest...)
+	return s.QueryRowContext(context.WithoutCancel(ctx), args...).Scan(dest...)
 }
 
 // inList makes the condition that a column is one of the last arguments, those after fixed others, of which there is at least one
