@@ -207,7 +207,7 @@ func BenchmarkApply(b *testing.B) {
 			now := int64(0)
 			from := newSide(b, 'a', &now, benchSchema, Options{})
 			to := newSide(b, 'b', &now, "", Options{})
-			meet(b, from, to)
+			meet(from, to)
 			plain := openDB(b, b.TempDir()+"/plain.db")
 			plain.SetMaxOpenConns(1)
 			benchExec(b, plain, `PRAGMA journal_mode=WAL`)
@@ -263,7 +263,7 @@ func benchRow(i int) []any {
 }
 
 // meet links two sides for good, deliver carries what one has sent.
-func meet(b *testing.B, x, y *side) {
+func meet(x, y *side) {
 	for _, s := range []*side{x, y} {
 		s.in = append(s.in, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "other"}})
 		s.round()

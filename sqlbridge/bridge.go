@@ -74,7 +74,9 @@ type Bridge struct {
 	take          Take          // what it said
 	lockedAt      time.Time     // when the round under way got the write lock
 	held          time.Duration // for how long the last round had it
-	setBack       bool          // the file was found in another state than this run had left it in
+	wal           walFile
+	unsynced      bool // a sync of it failed: what was committed may not be on disk
+	setBack       bool // the file was found in another state than this run had left it in
 }
 
 // Opened says what was found when the bridge was opened.
@@ -105,7 +107,7 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 		listBytes: listBytes, heldEntries: cmp.Or(opt.HeldEntries, heldEntries), partRows: partRows,
 		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
 		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{}, returned: map[string]bool{},
-		keptLocal: map[string]int64{},
+		keptLocal: map[string]int64{}, wal: walFile{sync: syncData},
 	}
 	if n := db.Stats().MaxOpenConnections; n == 1 {
 		return nil, Opened{}, fmt.Errorf("sqlbridge: %s: the handle allows one connection, which the bridge would keep for itself: call db.SetMaxOpenConns(2) or more", opt.Path)
@@ -161,8 +163,12 @@ func (b *Bridge) check(ctx context.Context) error {
 	if encoding != "UTF-8" {
 		return fmt.Errorf("sqlbridge: %s keeps its text in %s, which sorts otherwise than on other peers: make a copy in UTF-8 (sqlite3 old.db .dump | sqlite3 new.db)", b.opt.Path, encoding)
 	}
-	for _, p := range []string{
-		fmt.Sprintf("busy_timeout=%d", lockRetry.Milliseconds()), "foreign_keys=OFF", "recursive_triggers=OFF", "synchronous=FULL", "temp_store=FILE", "cache_spill=ON",
+	if wal := file + "-wal"; wal != b.wal.path {
+		_ = b.wal.Close()
+		b.wal.path = wal
+	}
+	for _, p := range []string{ // commit syncs what synchronous=NORMAL does not
+		fmt.Sprintf("busy_timeout=%d", lockRetry.Milliseconds()), "foreign_keys=OFF", "recursive_triggers=OFF", "synchronous=NORMAL", "temp_store=FILE", "cache_spill=ON",
 		fmt.Sprintf("wal_autocheckpoint=%d", autocheckpoint),
 	} {
 		if _, err := b.conn.ExecContext(ctx, "PRAGMA "+p); err != nil {
@@ -238,12 +244,45 @@ func (b *Bridge) write(ctx context.Context, f func() error) error {
 	return b.commit(ctx)
 }
 
+// commit ends the transaction and waits until it is on disk. What could not be synced can be seen all the same; see makeDurable.
 func (b *Bridge) commit(ctx context.Context) error {
+	if err := b.commitUnsynced(ctx); err != nil {
+		return err
+	}
+	return b.sync()
+}
+
+func (b *Bridge) sync() error {
+	if err := b.wal.Sync(); err != nil {
+		b.unsynced = true
+		return &syncError{b.opt.Path, err}
+	}
+	return nil
+}
+
+func (b *Bridge) commitUnsynced(ctx context.Context) error {
 	err := b.retry(ctx, func() error { return b.exec(ctx, "COMMIT") })
 	if err != nil {
 		b.rollback()
 	}
 	return err
+}
+
+// makeDurable moves the -wal into the database after a sync of it failed. To sync it once more would prove nothing: a system may count
+// pages as written that it could not write (Rebello et al., Can Applications Recover from fsync Failures?, USENIX ATC 2020).
+func (b *Bridge) makeDurable(ctx context.Context) error {
+	if !b.unsynced {
+		return nil
+	}
+	var busy, pages, moved int
+	if err := b.conn.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved); err != nil {
+		return fmt.Errorf("sqlbridge: %s: move what could not be synced into the database: %w", b.opt.Path, err)
+	}
+	if busy != 0 {
+		return fmt.Errorf("sqlbridge: %s: after a sync that failed all that was committed is moved into the database, for which no other program may be in a transaction: waiting for one to end", b.opt.Path)
+	}
+	b.unsynced = false
+	return nil
 }
 
 // rollback ends a transaction even where ctx has ended; it may already be over.
@@ -257,7 +296,7 @@ func (b *Bridge) Close() error {
 		if !b.opt.Inspect {
 			_, _ = b.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)")
 		}
-		err = b.conn.Close()
+		err = errors.Join(b.wal.Close(), b.conn.Close())
 		b.conn = nil
 	}
 	return errors.Join(err, b.fence.release())
@@ -394,6 +433,9 @@ func drop(c *sql.Conn) {
 
 func (b *Bridge) reopen(ctx context.Context) (Opened, error) {
 	if err := b.check(ctx); err != nil {
+		return Opened{}, err
+	}
+	if err := b.makeDurable(ctx); err != nil {
 		return Opened{}, err
 	}
 	if err := b.ensureTables(ctx); err != nil {

@@ -106,7 +106,7 @@ func (b *Bridge) SetLive(ctx context.Context, doc string) (held bool, err error)
 		b.rollback()
 		return false, explain(b.opt.Path, err)
 	}
-	return false, explain(b.opt.Path, b.commit(ctx))
+	return false, explain(b.opt.Path, b.commitUnsynced(ctx)) // it says nothing that others count on
 }
 
 // Live returns what SetLive kept, "" where there is nothing.

@@ -3,6 +3,7 @@
 package sqlbridge
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -10,6 +11,15 @@ import (
 
 // lockFile takes an exclusive lock that ends with the process.
 func lockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// syncDir waits until the names in a directory are on disk.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
 
 // fileID returns what tells one file from another in its place. It only stats: opening and closing a
 // database file would drop the locks that this process holds on it.

@@ -91,14 +91,19 @@ func (r *round) Abort() {
 	}
 }
 
-// Commit makes the batch durable and shows it in the tables, in one transaction.
+// Commit shows the batch in the tables and makes it durable, in one transaction.
 func (r *round) Commit(batch replica.Batch) error {
 	if err := r.store(batch); err != nil {
 		r.Abort()
 		return explain(r.b.opt.Path, err)
 	}
 	r.over = true
-	if err := r.b.commit(r.caller); err != nil {
+	err := r.b.commitUnsynced(r.caller)
+	r.b.held = time.Since(r.b.lockedAt)
+	if err == nil {
+		err = r.b.sync()
+	}
+	if err != nil {
 		_ = r.b.reload(context.Background())
 		return explain(r.b.opt.Path, err)
 	}
@@ -115,7 +120,6 @@ func (r *round) Commit(batch replica.Batch) error {
 // committed notes what the round leaves for the next one, and how many rows the next capture may take in.
 func (r *round) committed() {
 	b := r.b
-	b.held = time.Since(b.lockedAt)
 	if r.taken >= paceRows && b.opt.CaptureRows == 0 {
 		b.captureRows = min(max(int(captureHold*time.Duration(r.taken)/max(b.held, 1)), paceRows), memoRows)
 	}

@@ -196,7 +196,7 @@ func (m *medium) put(files map[string][]byte) error {
 	return nil
 }
 
-// Crash stops the peer. What is committed stays: the bridge commits with synchronous=FULL.
+// Crash stops the peer. What is committed stays: the bridge syncs what it commits.
 func (m *medium) Crash(*rand.Rand) {
 	if err := m.kill(); err != nil {
 		panic(err) // the lab's own directory is gone
