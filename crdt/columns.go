@@ -14,11 +14,12 @@ import (
 type Columns struct {
 	names  []string
 	byName []int // numbers in order of name
+	sorted bool  // which is their own order
 }
 
 // NewColumns numbers names by their position. The slice is kept and must not change.
 func NewColumns(names []string) *Columns {
-	c := &Columns{names: names, byName: make([]int, len(names))}
+	c := &Columns{names: names, byName: make([]int, len(names)), sorted: slices.IsSorted(names)}
 	for i := range names {
 		c.byName[i] = i
 	}
@@ -95,6 +96,22 @@ func (m columnMask) count() int {
 	return n
 }
 
+// numbers yields the numbers in m in their order.
+func (m columnMask) numbers(yield func(int) bool) {
+	for x := m.low; x != 0; x &= x - 1 {
+		if !yield(bits.TrailingZeros64(x)) {
+			return
+		}
+	}
+	for b := range len(m.wide) {
+		for x := m.wide[b]; x != 0; x &= x - 1 {
+			if !yield(8*b + bits.TrailingZeros8(x)) {
+				return
+			}
+		}
+	}
+}
+
 // mask reads a column mask in which every number is below columns.
 func (c *cursor) mask(columns int) (columnMask, error) {
 	major, err := c.peek()
@@ -131,6 +148,12 @@ func (c *cursor) cells(m columnMask, cols *Columns, s Stamp) ([]Cell, error) {
 		return nil, c.errorf("%d values in %d bytes", n, len(c.s)-c.i)
 	}
 	cells := make([]Cell, 0, n)
+	if cols.sorted {
+		for i := range m.numbers { // there may be many rows of a few of many columns
+			cells = append(cells, Cell{Column: cols.names[i], Stamp: s})
+		}
+		return cells, nil
+	}
 	for _, i := range cols.byName {
 		if m.has(i) {
 			cells = append(cells, Cell{Column: cols.names[i], Stamp: s})

@@ -77,11 +77,10 @@ func (d *DeltaBuilder) Add(schema *Schema, ref SchemaRef, key Key, r Row) {
 	d.heads = appendExceptions(d.heads, r, base, d)
 	column := 0
 	for _, c := range r.Cells {
-		for schema.Columns[column] != c.Column {
-			column++
-		}
+		column = schema.column(column, c.Column)
 		d.values[column] = appendValue(d.values[column], c.Value)
 		d.bytes += len(c.Value.Encoded())
+		column++
 	}
 	d.items += 1 + headItems(r, flags) + len(r.Cells)
 	d.n++
@@ -202,6 +201,8 @@ type deltaReader struct {
 	*cursor
 	origins deltaOrigins
 	rows    []RowDelta
+	cells   [][]*Cell // of the group, by column, in order of the rows: their values are still to be read
+	used    []int     // the columns that have any
 }
 
 func (d *deltaReader) group(schemas Schemas) error {
@@ -283,22 +284,33 @@ func (d *deltaReader) head(base *Stamp, cols *Columns) (r Row, items int, err er
 
 // columns reads the values of some rows.
 func (d *deltaReader) columns(schema *Schema, rows []RowDelta) error {
-	next := make([]uint16, len(rows)) // the cell of each row whose value is still to come
-	for _, name := range schema.Columns {
-		for i := range rows {
-			cells := rows[i].Row.Cells
-			j := int(next[i])
-			if j == len(cells) || cells[j].Column != name {
-				continue
+	if n := len(schema.Columns); n > len(d.cells) {
+		d.cells = make([][]*Cell, n)
+	}
+	for i := range rows {
+		column := 0
+		for j := range rows[i].Row.Cells {
+			c := &rows[i].Row.Cells[j]
+			column = schema.column(column, c.Column)
+			if len(d.cells[column]) == 0 {
+				d.used = append(d.used, column)
 			}
+			d.cells[column] = append(d.cells[column], c)
+			column++
+		}
+	}
+	slices.Sort(d.used)
+	for _, column := range d.used {
+		for _, c := range d.cells[column] {
 			v, err := d.value()
 			if err != nil {
 				return err
 			}
-			cells[j].Value = v
-			next[i]++
+			c.Value = v
 		}
+		d.cells[column] = d.cells[column][:0]
 	}
+	d.used = d.used[:0]
 	return nil
 }
 

@@ -90,6 +90,15 @@ func (s *Schema) Ref() SchemaRef {
 // Index returns the position of a column, and false where the schema has none of that name.
 func (s *Schema) Index(column string) (int, bool) { return slices.BinarySearch(s.Columns, column) }
 
+// column returns the position of a column that the schema has and that is not before one. Rows mostly have the very next.
+func (s *Schema) column(from int, name string) int {
+	if s.Columns[from] == name {
+		return from
+	}
+	i, _ := slices.BinarySearch(s.Columns[from:], name)
+	return from + i
+}
+
 // Equal reports whether two schemas are the same definition.
 func (s *Schema) Equal(t *Schema) bool {
 	return s.Table == t.Table && slices.Equal(s.Key, t.Key) && slices.Equal(s.Columns, t.Columns)
