@@ -194,13 +194,8 @@ func (r *rewriter) deltaHead() (values int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, f := range []uint{^flags & flagSameBase, flags & flagTomb, flags & flagSeen} { // a number and a distance each
-		if f == 0 {
-			continue
-		}
-		if err := r.skip(2); err != nil {
-			return 0, err
-		}
+	if err := r.skip(2 * headStamps(flags)); err != nil {
+		return 0, err
 	}
 	if flags&flagCells != 0 {
 		m, err := r.mask(MaxColumns)

@@ -31,6 +31,16 @@ const (
 	allRowFlags = 1<<iota - 1
 )
 
+// headStamps is how many stamps, each a number and a distance, follow the flags of a row in a delta, before its mask.
+func headStamps(flags uint) (n int) {
+	for _, f := range []uint{^flags & flagSameBase, flags & flagTomb, flags & flagSeen} {
+		if f != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // OriginNumbers numbers origins for an encoder.
 type OriginNumbers interface {
 	Number(Origin) uint64
