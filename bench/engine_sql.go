@@ -101,8 +101,7 @@ func openMesh(l *lab, all [][]any) engine {
 	m := &mesh{rows: all, paths: [2]string{l.path(), l.path()}}
 	m.dbs[0] = open(m.paths[0])
 	exec1(m.dbs[0], schema)
-	m.peers[0] = startPeer(m.paths[0], "listen=tcp://127.0.0.1:0", "allow="+id(m.paths[1]))
-	m.peers[0].waitReady()
+	m.peers[0] = startFounder(m.paths[0], m.paths[1])
 	m.w = newWire(m.peers[0].addr)
 	return m
 }
@@ -116,8 +115,7 @@ func (m *mesh) settle() time.Duration {
 // join includes the start of the second peer's process.
 func (m *mesh) join() time.Duration {
 	return timed(func() {
-		m.peers[1] = startPeer(m.paths[1], "connect=tcp://"+m.w.l.Addr().String()+"/p2p/"+id(m.paths[0]))
-		m.peers[1].waitReady()
+		m.peers[1] = startJoiner(m.paths[1], m.w.l.Addr().String(), m.paths[0])
 		m.dbs[1] = open(m.paths[1])
 		until(m.dbs[1], `SELECT count(*) FROM item`, int64(len(m.rows)))
 	})

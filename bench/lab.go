@@ -219,8 +219,7 @@ func (l *lab) pair(founder string) (a, b *peer, joiner string, w *wire, took tim
 	a = startFounder(founder, joiner)
 	w = newWire(a.addr)
 	took = timed(func() {
-		b = startPeer(joiner, "connect=tcp://"+w.l.Addr().String()+"/p2p/"+id(founder))
-		b.waitReady()
+		b = startJoiner(joiner, w.l.Addr().String(), founder)
 	})
 	return a, b, joiner, w, took
 }
@@ -228,6 +227,13 @@ func (l *lab) pair(founder string) (a, b *peer, joiner string, w *wire, took tim
 // startFounder starts a peer that lets the peer of another database in.
 func startFounder(path, joiner string) *peer {
 	p := startPeer(path, "listen=tcp://127.0.0.1:0", "allow="+id(joiner))
+	p.waitReady()
+	return p
+}
+
+// startJoiner starts a peer that joins that of another database at an address, and waits until it holds everything.
+func startJoiner(path, addr, founder string) *peer {
+	p := startPeer(path, "connect=tcp://"+addr+"/p2p/"+id(founder))
 	p.waitReady()
 	return p
 }
