@@ -153,7 +153,7 @@ func (n *Network) keep(t *target) {
 			last = ""
 			began := time.Now()
 			n.awaitEnd(t.ctx, id)
-			if time.Since(began) > pause { // it was worth the wait; a link that is refused each time is not
+			if time.Since(began) > lastingLink {
 				pause = dialFirst
 			}
 		} else if text := err.Error(); text != last && t.ctx.Err() == nil {

@@ -25,11 +25,13 @@ const (
 	openTimeout = 10 * time.Second
 	// dialTimeout is the time for one attempt to connect.
 	dialTimeout = 10 * time.Second
-	// dialFirst and dialMost bound the pause between attempts, which doubles until a link lasts for longer than
-	// the pause before it: a link that was lost is used again within a second, a peer that is away for days
-	// costs nothing.
+	// dialFirst and dialMost bound the pause between attempts, which doubles until a link lasts for lastingLink: one that
+	// was lost is used again within a second, a peer that is away for days costs nothing.
 	dialFirst = 250 * time.Millisecond
 	dialMost  = 30 * time.Second
+	// lastingLink tells a link that was lost from one that the other side refuses each time, which it does at once. A pause
+	// longer than that after each link of a network that comes and goes would be time lost for nothing.
+	lastingLink = 2 * time.Second
 
 	// maxStrangers bounds the ids whose refusal is remembered, so that each is reported once.
 	maxStrangers = 1024
