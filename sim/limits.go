@@ -27,6 +27,8 @@ const (
 	roundsToConverge = 10
 	// quietFor is how long replicas are watched after they agree.
 	quietFor = 30 * time.Second
+	// dueSoon is more than clocks and lies are ahead in a scenario, other than by more than a year.
+	dueSoon = 48 * time.Hour
 	// reconnectAfter is how long a lost link takes to come up again.
 	reconnectAfter = 300 * time.Millisecond
 	// retryAfter is how long a machine waits before it opens its store again after an error.

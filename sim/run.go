@@ -108,7 +108,7 @@ func (w *World) reopen() {
 }
 
 // heal ends every fault: links are up, machines run, disks work and clocks are right. Where a wrong clock has
-// stamped ahead, wall time passes until all stamps are in the past.
+// stamped ahead, wall time passes until all stamps are in the past, and what is held back for its time, unless that is days off, is due.
 func (w *World) heal() {
 	w.trace("heal", nil, "")
 	w.healed = true
@@ -131,6 +131,11 @@ func (w *World) heal() {
 	for _, m := range w.alive() {
 		if m.core != nil {
 			ahead = max(ahead, m.core.Last().Millis())
+			for _, h := range m.core.Status().Held {
+				if t := h.First.Millis(); t < max(ahead, w.now)+dueSoon.Milliseconds() {
+					ahead = max(ahead, t)
+				}
+			}
 		}
 	}
 	for _, m := range w.alive() {
