@@ -12,7 +12,6 @@ import (
 // file, when it may write.
 func (b *Bridge) readCatalog(ctx context.Context, q querier) error {
 	clear(b.catalog)
-	b.driftDue = false
 	for _, s := range b.tables {
 		if s.state != stateTracked {
 			continue
@@ -26,9 +25,19 @@ func (b *Bridge) readCatalog(ctx context.Context, q querier) error {
 			return err
 		}
 		b.catalog[s.name] = t
-		b.driftDue = b.driftDue || s.drift
 	}
+	b.driftDue = b.anyDrift()
 	return nil
+}
+
+// anyDrift reports whether a tracked table is still to be compared as a whole.
+func (b *Bridge) anyDrift() bool {
+	for _, s := range b.tables {
+		if s.drift && s.state == stateTracked {
+			return true
+		}
+	}
+	return false
 }
 
 // inspectStored inspects a table whose rows we hold, and refuses it if its key is another than theirs.
@@ -91,9 +100,7 @@ func (b *Bridge) schemaMoved(ctx context.Context) error {
 			return fmt.Errorf("sqlbridge: table %s after a change of the schema: %w", name, err)
 		}
 	}
-	for _, s := range b.tables {
-		b.driftDue = b.driftDue || s.drift && s.state == stateTracked
-	}
+	b.driftDue = b.anyDrift()
 	v, err := b.pragma(ctx, "schema_version")
 	b.schemaVersion = v
 	return err

@@ -112,7 +112,7 @@ func (r *round) Commit(batch replica.Batch) error {
 		r.b.ready, r.b.copying = true, false
 	}
 	r.committed()
-	r.b.driftDue = false
+	r.b.driftDue = r.b.anyDrift() // a first copy leaves tables to be compared
 	r.b.origins.fresh = nil
 	return nil
 }
