@@ -150,14 +150,18 @@ func (n *Network) keep(t *target) {
 	for t.ctx.Err() == nil {
 		id, err := n.dial(t)
 		if err == nil {
-			last = ""
 			began := time.Now()
-			n.awaitEnd(t.ctx, id)
+			if n.awaitEnd(t.ctx, id) {
+				last = ""
+			} else {
+				err = n.explainDial(t.addr, errNoLink)
+			}
 			if time.Since(began) > lastingLink {
 				pause = dialFirst
 			}
-		} else if text := err.Error(); text != last && t.ctx.Err() == nil {
-			last = text
+		}
+		if err != nil && err.Error() != last && t.ctx.Err() == nil {
+			last = err.Error()
 			n.emit(DialFailed{t.addr, err})
 		}
 		if errors.Is(err, ErrSelf) {
@@ -176,25 +180,39 @@ func (n *Network) keep(t *target) {
 // ErrSelf says that a peer was told to connect to itself: it may have the same list of hubs as all others.
 var ErrSelf = errors.New("network: this is the peer itself")
 
-// awaitEnd waits until the link to a peer, which may still have to come up, has ended.
-func (n *Network) awaitEnd(ctx context.Context, id PeerID) {
-	n.mu.Lock()
+// errNoLink says that the other side took the connection and ended it before there was a link.
+var errNoLink = errors.New("EOF")
+
+// linkEnd is the end of the next link to a peer, or of the one that there is.
+type linkEnd struct {
+	over   chan struct{} // closed then
+	linked bool          // there was a link
+}
+
+func (n *Network) endLocked(id PeerID) *linkEnd {
 	end := n.waiting[id]
 	if end == nil {
-		end = make(chan struct{})
+		end = &linkEnd{over: make(chan struct{})}
 		n.waiting[id] = end
 	}
+	return end
+}
+
+// awaitEnd waits until the link to a peer, which may still have to come up, has ended, and reports whether there was one.
+func (n *Network) awaitEnd(ctx context.Context, id PeerID) bool {
+	n.mu.Lock()
+	end := n.endLocked(id)
 	up := n.byPeer[id] != nil
 	n.mu.Unlock()
 	if !up && n.host.Network().Connectedness(id) != libp2pnet.Connected {
-		return // it was lost before there was a link
+		return false // it was lost before there was a link
 	}
 	var late <-chan time.Time
 	if !up {
 		late = time.After(2 * openTimeout)
 	}
 	select {
-	case <-end:
+	case <-end.over:
 	case <-ctx.Done():
 	case <-late:
 		n.mu.Lock()
@@ -202,11 +220,14 @@ func (n *Network) awaitEnd(ctx context.Context, id PeerID) {
 		n.mu.Unlock()
 		if up {
 			select {
-			case <-end:
+			case <-end.over:
 			case <-ctx.Done():
 			}
 		}
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return end.linked
 }
 
 // dial connects to the peer at the target's address and returns its id.

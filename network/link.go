@@ -147,9 +147,7 @@ func (n *Network) start(control, session libp2pnet.Stream) {
 	n.mu.Lock()
 	older := n.byPeer[l.peer]
 	n.byPeer[l.peer], n.links[l.id] = l, l
-	if n.waiting[l.peer] == nil {
-		n.waiting[l.peer] = make(chan struct{})
-	}
+	n.endLocked(l.peer).linked = true
 	if n.ctx.Err() != nil {
 		n.mu.Unlock()
 		l.reset()
@@ -194,7 +192,7 @@ func (l *link) run() {
 func (n *Network) ended(id PeerID) {
 	n.mu.Lock()
 	if end := n.waiting[id]; end != nil && n.byPeer[id] == nil {
-		close(end)
+		close(end.over)
 		delete(n.waiting, id)
 	}
 	n.mu.Unlock()

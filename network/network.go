@@ -109,10 +109,10 @@ type Network struct {
 	byPeer    map[PeerID]*link
 	halves    map[PeerID]*half
 	opening   map[PeerID]bool
-	waiting   map[PeerID]chan struct{} // closed when the link to the peer ends
-	targets   map[string]*target       // by their addresses
-	relays    map[PeerID]bool          // may be dialled, whether allowed or not
-	via       []Addr                   // relays that lead here
+	waiting   map[PeerID]*linkEnd
+	targets   map[string]*target // by their addresses
+	relays    map[PeerID]bool    // may be dialled, whether allowed or not
+	via       []Addr             // relays that lead here
 	seeks     Discovery
 	lan       io.Closer // nil: nobody is looked for
 	began     time.Time
@@ -134,7 +134,7 @@ func Open(cfg Config) (*Network, error) {
 	n := &Network{
 		log: cfg.Logger, events: make(chan Event, eventBuffer), ctx: ctx, stop: stop, allowed: map[PeerID]bool{}, probes: map[PeerID]bool{},
 		strangers: strangers, links: map[replica.LinkID]*link{}, byPeer: map[PeerID]*link{}, halves: map[PeerID]*half{},
-		opening: map[PeerID]bool{}, waiting: map[PeerID]chan struct{}{}, targets: map[string]*target{}, relays: map[PeerID]bool{}, via: cfg.Relays, seeks: cfg.Discover,
+		opening: map[PeerID]bool{}, waiting: map[PeerID]*linkEnd{}, targets: map[string]*target{}, relays: map[PeerID]bool{}, via: cfg.Relays, seeks: cfg.Discover,
 		began: time.Now(), mesh: replica.NewMesh(string(cfg.Identity.id), replica.FullMesh), places: map[PeerID][]ma.Multiaddr{},
 	}
 	for _, id := range cfg.Allow {

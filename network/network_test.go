@@ -143,6 +143,16 @@ func TestStrangerIsRefusedOnce(t *testing.T) {
 	}
 }
 
+// TestRefusedPeerIsTold: who dials a peer that does not allow him learns that this may be why, and by which id he would be allowed.
+func TestRefusedPeerIsTold(t *testing.T) {
+	a := open(t, Config{Identity: identity(t), Listen: []Addr{addr(t, "tcp://127.0.0.1:0")}})
+	b := open(t, Config{Identity: identity(t)})
+	b.Connect(addr(t, a.Addrs()[0]))
+	if ev := await[DialFailed](t, b, nil); !strings.Contains(ev.Err.Error(), "it may not allow this peer, whose id is "+b.ID().String()) {
+		t.Fatal(ev.Err)
+	}
+}
+
 func TestUnknownPeerAtAnAddressIsNamed(t *testing.T) {
 	a := open(t, Config{Identity: identity(t), Listen: []Addr{addr(t, "tcp://127.0.0.1:0")}})
 	b := open(t, Config{Identity: identity(t), Connect: []Addr{addr(t, place(a))}})
