@@ -125,7 +125,11 @@ func (p *Peer) turn(ctx context.Context) {
 		p.in = nil
 		return
 	}
-	p.look(ctx)
+	if err := p.look(ctx); err != nil {
+		p.fail(err)
+		p.in = nil
+		return
+	}
 	in := p.in
 	p.in = nil
 	capture, err := p.takeIn(ctx, in)
@@ -198,11 +202,16 @@ func (p *Peer) process(ctx context.Context, now replica.Instant, capture bool, i
 	return err
 }
 
-// look asks the database whether somebody wrote it, when that is due.
-func (p *Peer) look(ctx context.Context) {
+// look asks the database whether somebody wrote it, when that is due, and where no sign of that came, whether it is still there.
+func (p *Peer) look(ctx context.Context) error {
 	now := time.Now()
 	if p.bridge == nil || now.Before(p.nextLook(now)) {
-		return
+		return nil
+	}
+	if p.lookStep == 0 {
+		if err := p.bridge.SameFile(); err != nil {
+			return err
+		}
 	}
 	p.looked = now
 	changed, err := p.bridge.Poll(ctx)
@@ -216,10 +225,11 @@ func (p *Peer) look(ctx context.Context) {
 	p.capture = p.capture || changed
 	if p.lookStep == 0 || p.lookStep > pollLast {
 		p.lookAt, p.lookStep = now.Add(slowPoll), 0
-		return
+		return nil
 	}
 	p.lookAt = now.Add(p.lookStep)
 	p.lookStep *= 2
+	return nil
 }
 
 // nextLook is when the database is looked at if there is no sign before.

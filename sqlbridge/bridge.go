@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -102,7 +103,7 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 	if err != nil {
 		return nil, Opened{}, fmt.Errorf("sqlbridge: %s: %w", opt.Path, err)
 	}
-	opt.Path = path
+	opt.Path = realPath(path)
 	b := &Bridge{
 		listBytes: listBytes, heldEntries: cmp.Or(opt.HeldEntries, heldEntries), partRows: partRows,
 		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
@@ -149,7 +150,7 @@ func (b *Bridge) open(ctx context.Context) (Opened, error) {
 func (b *Bridge) check(ctx context.Context) error {
 	var version, file, encoding, mode string
 	if err := b.conn.QueryRowContext(ctx, `SELECT sqlite_version()`).Scan(&version); err != nil {
-		return fmt.Errorf("sqlbridge: %s is no SQLite handle: %w", b.opt.Path, err)
+		return explain(b.opt.Path, fmt.Errorf("sqlbridge: read %s: %w", b.opt.Path, err))
 	}
 	if err := b.conn.QueryRowContext(ctx, `SELECT coalesce(file, '') FROM pragma_database_list WHERE name = 'main'`).Scan(&file); err != nil {
 		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
@@ -408,6 +409,9 @@ func (b *Bridge) Poll(ctx context.Context) (bool, error) {
 // Reopen takes a new connection and looks at the file as Open did, after a round failed or the file turned out
 // to be another one.
 func (b *Bridge) Reopen(ctx context.Context) (Opened, error) {
+	if _, _, err := fileID(b.opt.Path); errors.Is(err, os.ErrNotExist) { // SQLite would make an empty one
+		return Opened{}, fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, errGone)
+	}
 	if b.conn != nil {
 		b.closeStatements()
 		drop(b.conn)

@@ -11,6 +11,7 @@ import (
 // Errors that callers tell apart. Each is wrapped with what failed, on what and what to do.
 var (
 	ErrLocked  = errors.New("the database is in use by another peer")
+	ErrBusy    = errors.New("another program holds a lock on the database")
 	ErrNotOurs = errors.New("the database file was replaced or set back under the running peer")
 	ErrCorrupt = errors.New("the database is damaged")
 	ErrFull    = errors.New("the disk is full")
@@ -60,6 +61,8 @@ func explain(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case isBusy(err) && !errors.Is(err, ErrBusy):
+		return fmt.Errorf("sqlbridge: %s: %w: wait for it to end, or end it (%w)", path, ErrBusy, err)
 	case saysAny(err, "database or disk is full"):
 		return fmt.Errorf("sqlbridge: %s: %w: make room; nothing was lost (%w)", path, ErrFull, err)
 	case saysAny(err, "disk I/O error"):

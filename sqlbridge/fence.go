@@ -37,8 +37,17 @@ type fenceState struct {
 	Commits int64 `json:"commits"`
 }
 
-// Dir returns the directory beside a database that holds what must not travel with a copied file.
-func Dir(path string) string { return path + "-rowmesh" }
+// Dir returns the directory beside a database that holds what must not travel with a copied file. It is beside the file itself where the
+// path is a symbolic link, as the -wal is, so that a database has one, and one peer, by whatever name it is opened.
+func Dir(path string) string { return realPath(path) + "-rowmesh" }
+
+// realPath follows symbolic links. A file that is not there has no other path.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
 
 // lockFence takes the lock of a database, so that only one peer runs on it, and reads its fence.
 func lockFence(path string) (*fence, error) {
@@ -219,11 +228,17 @@ func (b *Bridge) stillOurs(ctx context.Context) error {
 		b.setBack = true
 		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, ErrNotOurs)
 	}
-	return b.sameFile()
+	return b.SameFile()
 }
 
-func (b *Bridge) sameFile() error {
+var errGone = errors.New("it is gone: put it back and the peer goes on with it, or start the peer anew to fetch the rows from others")
+
+// SameFile returns an error where another file, or none, is in the place of the database.
+func (b *Bridge) SameFile() error {
 	dev, ino, err := fileID(b.opt.Path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("sqlbridge: %s: %w: %w", b.opt.Path, ErrNotOurs, errGone)
+	}
 	if err != nil || dev != b.fence.Device || ino != b.fence.Inode {
 		return fmt.Errorf("sqlbridge: %s: %w: another file is in its place", b.opt.Path, ErrNotOurs)
 	}
