@@ -78,6 +78,9 @@ func ParseURI(uri string) (c Config, rest string, err error) {
 	if err != nil || u.Scheme != "file" && u.Scheme != "" {
 		return c, "", fmt.Errorf("rowmesh: %q is not a database URI; write file:app.db?connect=tcp://host:7070: %w", uri, errors.Join(err))
 	}
+	if u.Host != "" && u.Host != "localhost" {
+		return c, "", fmt.Errorf("rowmesh: %q names the file %s on the machine %q: write file:%s for a path from here, file:///... for a whole one", uri, u.Path, u.Host, u.Host+u.Path)
+	}
 	c.Path = u.Path
 	if u.Opaque != "" {
 		if c.Path, err = url.PathUnescape(u.Opaque); err != nil {
@@ -87,7 +90,10 @@ func ParseURI(uri string) (c Config, rest string, err error) {
 	if c.Path == "" || c.Path == ":memory:" {
 		return c, "", fmt.Errorf("rowmesh: %q names no file: an in-memory database cannot be kept in sync", uri)
 	}
-	query := u.Query()
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return c, "", fmt.Errorf("rowmesh: the keys of %q: %w: write them as key=value, with & between them", uri, err)
+	}
 	left := url.Values{}
 	for key, values := range query {
 		if strings.HasPrefix(key, "_") || key == "mode" || key == "cache" || key == "vfs" || key == "immutable" {

@@ -34,6 +34,7 @@ func TestParseURI(t *testing.T) {
 	for uri, says := range map[string]string{
 		"file:app.db?node=third": "primary or secondary", "file:app.db?hub=maybe": "1 or 0", "file:app.db?bind=here": "is not an address",
 		"file:app.db?allow=me": "", "file:app.db?acks=0": "not a number of peers", "file:app.db?speed=9": "unknown key", "file::memory:": "in-memory", "http:x": "database URI",
+		"file:app.db?hub=1;new=1": "with & between them", "file:app.db?tables=%zz": "with & between them", "file://app.db": "on the machine", "file://a/app.db": "file:a/app.db",
 	} {
 		if _, _, err := ParseURI(uri); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", uri, err)

@@ -111,6 +111,13 @@ func inspect(ctx context.Context, q querier, name string) (*table, error) {
 	case strings.HasPrefix(strings.ToLower(name), reserved) || strings.HasPrefix(strings.ToLower(name), "sqlite_"):
 		return refuse("its name is reserved", "rename it")
 	}
+	switch of, err := shadowOf(ctx, q, t.name); {
+	case err != nil:
+		return nil, err
+	case of != "":
+		return refuse(fmt.Sprintf("its name says that it is a part of the virtual table %s, which fails or crashes where others change it", of),
+			"track the table that feeds "+of+"; a table that is no part of it can be renamed")
+	}
 	if err := crdt.CheckName(t.name); err != nil {
 		return refuse(err.Error(), "rename it")
 	}
@@ -142,6 +149,14 @@ func inspect(ctx context.Context, q querier, name string) (*table, error) {
 		return refuse(err.Error(), "rename the column")
 	}
 	return t, nil
+}
+
+// shadowOf names the virtual table that a table is a part of by its name: the full-text index ft keeps its words in ft_data and others.
+// PRAGMA table_list knows for certain, but not before SQLite 3.37, and only of modules that are loaded here.
+func shadowOf(ctx context.Context, q querier, name string) (string, error) {
+	of, err := texts(ctx, q, `SELECT name FROM sqlite_schema WHERE type = 'table' AND upper(substr(sql, 1, 14)) = 'CREATE VIRTUAL'
+		AND lower(substr(?1, 1, length(name) + 1)) = lower(name) || '_' ORDER BY name LIMIT 1`, name)
+	return strings.Join(of, ""), err
 }
 
 // withoutRowid reports whether the table has no rowid, which only an attempt to read it tells for certain.

@@ -76,6 +76,31 @@ func (b *Bridge) trackOne(ctx context.Context, name string, rep *TrackReport) er
 	return b.setDrift(ctx, s, true)
 }
 
+// CompareWhole has tracked tables compared as a whole with what they should show, by the next round of whoever runs: what differs was
+// written without the triggers, and is taken in as edits.
+func (b *Bridge) CompareWhole(ctx context.Context, names []string) error {
+	err := b.write(ctx, func() error {
+		for _, name := range names {
+			t := b.catalog[name]
+			if t == nil {
+				continue
+			}
+			if err := b.install(ctx, b.conn, t); err != nil { // a change of the schema, which a running peer notices
+				return err
+			}
+			if err := b.setDrift(ctx, b.tables[name], true); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		_ = b.reload(context.Background())
+		return fmt.Errorf("sqlbridge: compare tables: %w", explain(b.opt.Path, err))
+	}
+	return nil
+}
+
 // warnings says what the user of a tracked table should know.
 func (t *table) warnings() (out []string) {
 	if t.rowidKey {

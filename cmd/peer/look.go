@@ -46,12 +46,19 @@ func trackCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "track DATABASE --all | TABLE...",
 		Short: "Begin to track tables; a running peer notices",
-		Args:  tablesOrAll(&all),
+		Long: "Track begins to track tables. A table that is tracked already and is named is compared as a whole: what was written to it\n" +
+			"without its triggers is taken in as edits. A running peer notices; else the next start does it.",
+		Args: tablesOrAll(&all),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withBridge(c, args[0], sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 				rep, err := b.Track(ctx, args[1:])
 				if err != nil {
 					return err
+				}
+				if !all {
+					if err := b.CompareWhole(ctx, rep.Tracked); err != nil {
+						return err
+					}
 				}
 				for _, t := range rep.Tracked {
 					fmt.Fprintln(c.OutOrStdout(), "tracked:", t)
@@ -114,7 +121,7 @@ func verifyCommand() *cobra.Command {
 					fmt.Fprintf(c.OutOrStdout(), "%s %s: %s\n", d.Table, d.Key, d.What)
 				}
 				if len(diffs) > 0 {
-					return fmt.Errorf("%s not as the merged state says; a peer takes differences in as edits when it next looks at the whole table", counted(len(diffs), "row is", "rows are"))
+					return fmt.Errorf("%s not as the merged state says, written without the triggers or not yet taken in; with peer track %s %s the peer compares the table and takes differences in as edits", counted(len(diffs), "row is", "rows are"), args[0], diffs[0].Table)
 				}
 				fmt.Fprintf(c.OutOrStdout(), "ok: %s the merged state\n", counted(len(b.Tracked()), "table equals", "tables equal"))
 				return nil

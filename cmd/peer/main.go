@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -57,10 +58,12 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 }
 
 // packageNames begin the parts of an error, for programmers.
-var packageNames = strings.NewReplacer("rowmesh: ", "", "sqlbridge: ", "", "network: ", "", "replica: ", "", "crdt: ", "", "\n", "; ")
+var packageNames = regexp.MustCompile(`(^|: |; |\()((rowmesh|sqlbridge|network|replica|crdt): )+`)
 
 // forPeople is an error in one line, without the names of packages.
-func forPeople(err error) string { return packageNames.Replace(err.Error()) }
+func forPeople(err error) string {
+	return packageNames.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", "; "), "$1")
+}
 
 func exitCode(err error) int {
 	var usage usageError
@@ -72,7 +75,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, rowmesh.ErrNoPeer):
 		return exitNoPeer
-	case errors.Is(err, sqlbridge.ErrLocked), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, sqlbridge.ErrLocked), errors.Is(err, sqlbridge.ErrBusy), errors.Is(err, context.DeadlineExceeded):
 		return exitBusy
 	}
 	return exitFailed

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rowmesh/rowmesh"
 	"github.com/rowmesh/rowmesh/network"
+	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // runFlags are the flags of peer run, as text.
@@ -49,6 +51,9 @@ func (f *runFlags) add(c *cobra.Command) {
 // config reads a database argument, a path or a URI, and lets flags add to it.
 func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error) {
 	if !strings.HasPrefix(arg, "file:") {
+		if path, keys, ok := strings.Cut(arg, "?"); ok && strings.Contains(keys, "=") {
+			return cfg, arg, usageError{fmt.Errorf("%s: a database with keys is written file:%s?%s", arg, path, keys)}
+		}
 		arg = "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(arg)
 	}
 	c, _, err := rowmesh.ParseURI(arg)
@@ -177,7 +182,8 @@ func printTracked(out io.Writer, p *rowmesh.Peer) {
 }
 
 func idCommand() *cobra.Command {
-	return &cobra.Command{
+	var key string
+	cmd := &cobra.Command{
 		Use:   "id DATABASE",
 		Short: "Print the id of the database's peer; make it if there is none",
 		Args:  oneDatabase,
@@ -185,7 +191,7 @@ func idCommand() *cobra.Command {
 			if err := mayBeDatabase(args[0]); err != nil {
 				return err
 			}
-			id, err := network.LoadIdentity(args[0] + "-rowmesh/identity.key")
+			id, err := network.LoadIdentity(cmp.Or(key, sqlbridge.Dir(args[0])+"/identity.key"))
 			if err != nil {
 				return err
 			}
@@ -193,6 +199,8 @@ func idCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&key, "key", "", "`FILE` of the identity, where peer run has the same flag")
+	return cmd
 }
 
 // within bounds what a person waits for an answer from the running peer.
