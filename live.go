@@ -66,8 +66,8 @@ type LiveAck struct {
 // LivePeer is how things stand with one other peer.
 type LivePeer struct {
 	Peer     string `json:"peer"`             // its id; where it is not known, the address
-	State    string `json:"state"`            // level, behind (we lack something), ahead (it lacks something), greeting, unreachable
-	Reason   string `json:"reason,omitempty"` // why it is unreachable
+	State    string `json:"state"`            // level, behind (we lack something), ahead (it lacks something), greeting, unreachable, refused
+	Reason   string `json:"reason,omitempty"` // why it is unreachable or refused, by either side
 	BehindMS int64  `json:"behind_ms"`        // for how long we have lacked something
 	HeardMS  int64  `json:"heard_ms"`         // when anything last came from it; 0: nothing yet
 	OffsetMS int64  `json:"clock_offset_ms"`  // its clock less ours, when it connected
@@ -97,11 +97,17 @@ func (p *Peer) live() Live {
 			doc.Sync.Target = fmt.Sprintf("%d peers", n)
 		}
 		for _, l := range st.Links {
+			if l.Greeted {
+				delete(p.refused, l.Peer)
+			}
 			doc.Peers = append(doc.Peers, p.livePeer(l, doc.AtMS, lag(head, l.Known[st.Origin])))
 		}
 		for _, a := range st.Acks[:min(len(st.Acks), liveAcks)] {
 			doc.Acks = append(doc.Acks, LiveAck{a.Peer, a.Hub, a.Origin.String(), a.Head})
 		}
+	}
+	for id, why := range p.refused {
+		doc.Peers = append(slices.DeleteFunc(doc.Peers, func(l LivePeer) bool { return l.Peer == id }), LivePeer{Peer: id, State: "refused", Reason: why})
 	}
 	p.mu.Lock()
 	for addr, why := range p.failed {

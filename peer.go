@@ -74,6 +74,7 @@ type Peer struct {
 	mu        sync.Mutex
 	strangers []network.Refused
 	failed    map[string]string // why an address is not reached
+	refused   map[string]string // why the last link to a peer was closed, until there is one on which both sides talk
 	report    sqlbridge.TrackReport
 	notice    string
 }
@@ -148,7 +149,7 @@ func newPeer(cfg Config) *Peer {
 	}
 	return &Peer{
 		cfg: cfg, log: cfg.Logger, began: time.Now(), calls: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
-		ready: make(chan struct{}), links: map[replica.LinkID]network.PeerID{}, watchers: map[*watcher]struct{}{}, failed: map[string]string{},
+		ready: make(chan struct{}), links: map[replica.LinkID]network.PeerID{}, watchers: map[*watcher]struct{}{}, failed: map[string]string{}, refused: map[string]string{},
 	}
 }
 

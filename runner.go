@@ -370,7 +370,11 @@ func (o *output) Send(l replica.LinkID, f replica.Frame) {
 }
 
 func (o *output) CloseLink(l replica.LinkID, reason error) {
-	o.log.Warn("link closed", "reason", reason)
+	id := o.links[l].String()
+	if text := reason.Error(); o.refused[id] != text { // it may be dialled for days
+		o.refused[id] = text
+		o.log.Warn("link closed", "peer", id, "reason", reason)
+	}
 	o.net.CloseLink(l, reason)
 }
 

@@ -169,7 +169,7 @@ func (l *link) toldEverything() {
 
 // ErrOtherGroup is the reason for closing a link to a peer of another group.
 var ErrOtherGroup = errors.New("replica: the peer belongs to another group; a database joins a group when it has none: " +
-	"start with a copy of the group's data, or found the group on one side only")
+	"begin the group on one side only; on the other remove the database and the directory beside it, or take our tables out of it (peer untrack --all), and it joins")
 
 // ErrVersion is the reason for closing a link to a peer without a common protocol version.
 var ErrVersion = errors.New("replica: no common protocol version; update the older of the two programs")

@@ -411,7 +411,7 @@ func describe(p rowmesh.LivePeer, now time.Time) string {
 	case "greeting":
 		return "connected, not yet heard"
 	default:
-		return "unreachable: " + forPeople(errors.New(p.Reason))
+		return p.State + ": " + forPeople(errors.New(p.Reason))
 	}
 	if p.Hub {
 		text = "hub, " + text
