@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
 	"github.com/rowmesh/rowmesh/replica"
@@ -239,7 +241,17 @@ func same(a, b crdt.Coverage) bool { return a.Includes(b) && b.Includes(a) }
 
 // checkSend checks that nothing is told that is not durable.
 func (w *World) checkSend(m *machine, f replica.Frame) {
-	if f.Type != replica.FrameBlocks || f.More || f.Zstd {
+	if f.More || f.Zstd {
+		return
+	}
+	if f.Type == replica.FrameHeads { // the others count them as acknowledgements
+		for o, h := range headsIn(f.Body) {
+			if h > m.claimed[o] {
+				w.violate("P5", "%s tells %s of %s, which it has not committed", m.name(), h, o.Short())
+			}
+		}
+	}
+	if f.Type != replica.FrameBlocks {
 		return
 	}
 	for s := range blocksOf(f.Body) {
@@ -264,6 +276,27 @@ func (w *World) checkClock(m *machine, heads crdt.Coverage) {
 	for _, o := range heads.Origins() {
 		if h := heads[o]; o != m.writer && h > limit {
 			w.violate("P10", "%s takes %s@%s at %s by its own clock", m.name(), h, o.Short(), hlc.FromMillis(wall))
+		}
+	}
+}
+
+// headsIn yields the heads that a HEADS frame names itself, and not as changes of others.
+func headsIn(body []byte) iter.Seq2[crdt.Origin, hlc.Timestamp] {
+	var b struct {
+		Heads []byte `cbor:"1,keyasint"`
+		All   struct {
+			_                    struct{} `cbor:",toarray"`
+			Base, Changed, Heads []byte
+		} `cbor:"3,keyasint"`
+	}
+	if cbor.Unmarshal(body, &b) != nil {
+		return func(func(crdt.Origin, hlc.Timestamp) bool) {}
+	}
+	return func(yield func(crdt.Origin, hlc.Timestamp) bool) {
+		for v := slices.Concat(b.Heads, b.All.Heads); len(v) >= 24; v = v[24:] {
+			if !yield(crdt.Origin(v[:16]), hlc.Timestamp(binary.BigEndian.Uint64(v[16:]))) {
+				return
+			}
 		}
 	}
 }

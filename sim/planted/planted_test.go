@@ -44,6 +44,7 @@ var bugs = []bug{
 	{"a duplicate is taken for a fork", "replica/push.go", "case b.stamp.Time <= head:", "case b.stamp.Time == head+1:", false},
 	{"the clock's limit is not kept", "replica/replica.go", "return hlc.FromMillis(r.now.Wall+skew.Milliseconds()) | 0xffff", "return hlc.Max", false},
 	{"frames leave before the commit", "replica/process.go", "	if err := round.Commit(rd.Batch); err != nil {", "	for _, o := range rd.Frames {\n		out.Send(o.Link, o.Frame)\n	}\n	if err := round.Commit(rd.Batch); err != nil {", true},
+	{"heads are told before the commit", "replica/process.go", "	if err := round.Commit(rd.Batch); err != nil {", "	for _, o := range rd.Frames {\n		if o.Frame.Type != FrameBlocks {\n			out.Send(o.Link, o.Frame)\n		}\n	}\n	if err := round.Commit(rd.Batch); err != nil {", false},
 	{"a commit is not synced", "replica/dsstore/commit.go", "	if err := r.ds.Sync(r.ctx, ds.RawKey(\"/\")); err != nil {\n		return err\n	}\n", "", false},
 	{"checksums are not looked at", "replica/dsstore/codec.go", "if len(sealed) < 4 || binary.BigEndian.Uint32(sealed) != checksum(key, sealed[4:]) {", "if len(sealed) < 4 {", false},
 	{"heads are stored before their rows", "replica/dsstore/commit.go", "	key := recordKey(r.number + 1)\n", "	for _, c := range r.changes {\n		if c.key.String()[1] == 'v' {\n			_ = r.ds.Put(r.ctx, c.key, c.value)\n			_ = r.ds.Sync(r.ctx, c.key)\n		}\n	}\n	key := recordKey(r.number + 1)\n", false},
