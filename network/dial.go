@@ -223,6 +223,8 @@ func (n *Network) awaitEnd(ctx context.Context, id PeerID) bool {
 			case <-end.over:
 			case <-ctx.Done():
 			}
+		} else { // one side does not know of the connection: the next attempt makes a new one
+			_ = n.host.Network().ClosePeer(id)
 		}
 	}
 	n.mu.Lock()

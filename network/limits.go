@@ -19,7 +19,8 @@ const (
 
 	// idleTimeout ends a link on which nothing came, not even the digest that every replica sends in 5 s.
 	idleTimeout = 60 * time.Second
-	// frameTimeout is the time for the rest of a frame once its header came, and for one write.
+	// frameTimeout is for how long nothing of the rest of a frame may come once its header came, and the time for one write of gatherBytes:
+	// a link that carries 7 kB/s is slow and not dead.
 	frameTimeout = 10 * time.Second
 	// openTimeout is the time to open the streams of a link.
 	openTimeout = 10 * time.Second

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -235,8 +236,10 @@ func (l *link) send(f replica.Frame) bool {
 // read hands frames to the consumer until the stream ends.
 func (l *link) read(i int) error {
 	s := l.streams[i]
-	r := bufio.NewReaderSize(s, gatherBytes)
+	pace := &paced{Stream: s}
+	r := bufio.NewReaderSize(pace, gatherBytes)
 	for {
+		pace.inFrame = false
 		if i == 0 {
 			_ = s.SetReadDeadline(time.Now().Add(idleTimeout))
 		} else {
@@ -246,6 +249,7 @@ func (l *link) read(i int) error {
 			return readError(err)
 		}
 		_ = s.SetReadDeadline(time.Now().Add(frameTimeout))
+		pace.inFrame = true
 		reserved := 0
 		f, err := replica.ReadFrame(r, func(size int) error {
 			reserved = size
@@ -268,6 +272,20 @@ func (l *link) read(i int) error {
 	}
 }
 
+// paced is a stream on which the rest of a frame may take as long as it likes, as long as some of it comes.
+type paced struct {
+	libp2pnet.Stream
+	inFrame bool
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	n, err := p.Stream.Read(b)
+	if n > 0 && p.inFrame {
+		_ = p.SetReadDeadline(time.Now().Add(frameTimeout))
+	}
+	return n, err
+}
+
 func readError(err error) error {
 	var timeout net.Error
 	switch {
@@ -287,9 +305,9 @@ func (l *link) write(i int) error {
 		if overflow {
 			l.n.emit(Lagging{l.id})
 		}
-		if len(buf) > 0 {
+		for part := range slices.Chunk(buf, gatherBytes) {
 			_ = s.SetWriteDeadline(time.Now().Add(frameTimeout))
-			if _, err := s.Write(buf); err != nil {
+			if _, err := s.Write(part); err != nil {
 				return fmt.Errorf("network: the peer takes nothing: %w", err)
 			}
 		}

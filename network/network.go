@@ -187,7 +187,10 @@ func newHost(cfg Config, gate *Network) (host.Host, error) {
 		limits.Close()
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	for _, a := range cfg.Listen {
+	for i, a := range cfg.Listen {
+		if slices.ContainsFunc(cfg.Listen[:i], func(b Addr) bool { return b.String() == a.String() }) {
+			continue // libp2p would panic over some
+		}
 		if err := h.Network().Listen(a.Multi); err != nil {
 			h.Close()
 			return nil, explainListen(a, err)

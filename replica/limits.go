@@ -111,6 +111,9 @@ const (
 	digestEvery = 5 * time.Second
 	// helloEvery is how often HELLO is repeated until the other side's has come.
 	helloEvery = time.Second
+	// pieceBytes is how much of a large message goes into one frame. Each that comes is progress of a session: a row of any size comes
+	// through a link that carries so much in sessionTimeout, 13 kB/s.
+	pieceBytes = 128 << 10
 	// sessionTimeout is how long a session may make no progress before it is given up and asked for anew.
 	sessionTimeout = 10 * time.Second
 	// busyRetry is how long a client waits after BUSY.

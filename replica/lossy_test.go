@@ -105,3 +105,46 @@ func shortLink(t *testing.T, id LinkID, a, b *sender, now int64) int64 {
 	b.step(t, now, Input{Down: id})
 	return now + 1000
 }
+
+// TestLargeRowThroughASlowLink: P2. A row of 4 MiB takes two minutes on its way. The session is not given up: the row would never come.
+func TestLargeRowThroughASlowLink(t *testing.T) {
+	a, b := newSender(t, 1, Config{NewGroup: GroupID{1}}), newSender(t, 2, Config{})
+	now := int64(1)
+	var large []byte
+	for i := 0; len(large) < 4<<20; i++ {
+		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8), byte(i >> 16)})
+		large = append(large, sum[:]...)
+	}
+	a.store.drain = Drain{Schemas: []*crdt.Schema{testSchema}, Groups: []Group{{Ops: []crdt.Op{{Table: "t", Key: crdt.MustKey(crdt.Integer(1)), Kind: crdt.OpInsert,
+		Sets: []crdt.Set{{Column: "a", Value: crdt.Blob(large)}, {Column: "b", Value: crdt.Integer(1)}, {Column: "c", Value: crdt.Integer(2)}}}}}}}
+	a.step(t, now)
+	a.step(t, now, Input{Up: &LinkUp{1, "b"}})
+	b.step(t, now, Input{Up: &LinkUp{1, "a"}})
+	for range 1000 {
+		for _, f := range take(&a.sent) {
+			now += int64(len(f.Body)) * 4000 / pieceBytes
+			if b.step(t, now, Input{From: 1, Frame: &f}); b.r.stats.SessionsBroken > 0 {
+				t.Fatalf("after %d ms a session is given up", now)
+			}
+		}
+		for _, f := range take(&b.sent) {
+			a.step(t, now, Input{From: 1, Frame: &f})
+		}
+		if now++; len(a.sent) == 0 {
+			now += 1000
+			a.step(t, now)
+			b.step(t, now)
+		}
+		if b.r.ready {
+			break
+		}
+	}
+	if !b.r.ready || !b.r.coverage.Includes(a.r.coverage) || now < 120_000 {
+		t.Errorf("after %d ms: ready %v, %s of %s", now, b.r.ready, b.r.coverage, a.r.coverage)
+	}
+}
+
+func take(sent *[]Frame) (all []Frame) {
+	all, *sent = *sent, nil
+	return all
+}

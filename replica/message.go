@@ -23,11 +23,11 @@ func frames(t FrameType, body []byte) []Frame {
 		}
 	}
 	var out []Frame
-	for len(f.Body) > MaxFrameBytes {
+	for len(f.Body) > pieceBytes {
 		part := f
-		part.Body, part.More = f.Body[:MaxFrameBytes], true
+		part.Body, part.More = f.Body[:pieceBytes], true
 		out = append(out, part)
-		f.Body = f.Body[MaxFrameBytes:]
+		f.Body = f.Body[pieceBytes:]
 	}
 	return append(out, f)
 }

@@ -30,6 +30,9 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	}
 	body, done, err := l.parts[stream].add(f)
 	if err == nil && !done {
+		if f.Type == FrameChunk && len(f.Body) >= pieceBytes { // less would let a server hold the session for ever
+			r.pull.movedAt = now.Mono
+		}
 		return nil
 	}
 	if err == nil {
