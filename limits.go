@@ -40,6 +40,8 @@ const (
 	// its memory back. Left to itself the Go runtime keeps what it once needed for minutes.
 	trimRows  = 20_000
 	trimAfter = 2 * time.Second
+	// keptStrangers is how many refused peers are kept for Status: ids cost a stranger nothing.
+	keptStrangers = 64
 	// watchBuffer is how many changes wait for a watcher before it misses some.
 	watchBuffer = 4096
 	// syncLimit is how long a round that another process asked for may take before it is told so.

@@ -16,6 +16,7 @@ import (
 // Live is what a running peer says of itself in the database, for other processes: peer status and the view
 // rowmesh_status show it. It is written when something in it changes, or when it is asked for, and not by the clock.
 type Live struct {
+	Peer     string     `json:"peer"`  // its id
 	AtMS     int64      `json:"at_ms"` // when it was written, in milliseconds since 1970
 	Role     string     `json:"role"`  // hub, spoke or peer
 	Addrs    []string   `json:"addresses,omitempty"`
@@ -77,7 +78,7 @@ type LivePeer struct {
 
 // live says how things stand now.
 func (p *Peer) live() Live {
-	doc := Live{AtMS: time.Now().UnixMilli(), Role: "peer", Addrs: p.Addrs(), Hubs: p.liveHubs(), Mesh: p.liveMesh(), Peers: []LivePeer{}}
+	doc := Live{Peer: p.ID().String(), AtMS: time.Now().UnixMilli(), Role: "peer", Addrs: p.Addrs(), Hubs: p.liveHubs(), Mesh: p.liveMesh(), Peers: []LivePeer{}}
 	switch {
 	case p.cfg.Hub:
 		doc.Role = "hub"

@@ -75,8 +75,11 @@ func (c *Config) identityPath(beside string) string {
 // open the database with.
 func ParseURI(uri string) (c Config, rest string, err error) {
 	u, err := url.Parse(uri)
-	if err != nil || u.Scheme != "file" && u.Scheme != "" {
-		return c, "", fmt.Errorf("rowmesh: %q is not a database URI; write file:app.db?connect=tcp://host:7070: %w", uri, errors.Join(err))
+	if err == nil && u.Scheme != "file" && u.Scheme != "" {
+		err = fmt.Errorf("it begins with %s", u.Scheme)
+	}
+	if err != nil {
+		return c, "", fmt.Errorf("rowmesh: %q is not a database URI; write file:app.db?connect=tcp://host:7070: %w", uri, err)
 	}
 	if u.Host != "" && u.Host != "localhost" {
 		return c, "", fmt.Errorf("rowmesh: %q names the file %s on the machine %q: write file:%s for a path from here, file:///... for a whole one", uri, u.Path, u.Host, u.Host+u.Path)

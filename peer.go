@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -94,11 +95,10 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Peer, error) {
 
 // OpenConfig is Open for a program that has its settings in a Config.
 func OpenConfig(ctx context.Context, cfg Config) (*Peer, error) {
-	_, rest, err := ParseURI("file:" + cfg.Path)
-	if err != nil {
-		return nil, err
+	if cfg.Path == "" || cfg.Path == ":memory:" {
+		return nil, fmt.Errorf("rowmesh: %q names no file: an in-memory database cannot be kept in sync", cfg.Path)
 	}
-	return openPath(ctx, cfg, rest)
+	return openPath(ctx, cfg, "file:"+(&url.URL{Path: cfg.Path}).EscapedPath())
 }
 
 func openPath(ctx context.Context, cfg Config, uri string) (*Peer, error) {
@@ -269,7 +269,11 @@ func (p *Peer) DB() *sql.DB { return p.db }
 func (p *Peer) Tracked() sqlbridge.TrackReport { return p.report }
 
 // Notice is what people should know of the database as it was found, "" for nothing.
-func (p *Peer) Notice() string { return p.notice }
+func (p *Peer) Notice() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.notice
+}
 
 // ErrClosed is returned by the methods of a closed peer.
 var ErrClosed = errors.New("rowmesh: the peer is closed")
@@ -288,6 +292,11 @@ func (p *Peer) do(ctx context.Context, f func()) error {
 	case <-ran:
 		return nil
 	case <-p.done:
+		select {
+		case <-ran:
+			return nil
+		default:
+		}
 		return ErrClosed
 	}
 }
@@ -310,6 +319,11 @@ func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if p.db == nil {
 		return errors.New("rowmesh: this peer has no SQL: use WriteRows")
 	}
+	select {
+	case <-p.done:
+		return ErrClosed
+	default:
+	}
 	tx, err := p.db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("rowmesh: write: %w", err)
@@ -320,10 +334,13 @@ func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	return p.do(ctx, func() {
+	if err := p.do(ctx, func() {
 		p.capture, p.manners.urgent = true, true
 		p.turn(p.ctx)
-	})
+	}); err != nil {
+		return fmt.Errorf("%w: %w", ErrLater, err)
+	}
+	return nil
 }
 
 // WriteRows makes one transaction of operations on a peer without SQL, and returns when it is durable. schemas describes
@@ -358,6 +375,10 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 	return errors.Join(err, ran)
 }
 
+// ErrLater says that a transaction is committed, and that Write could not wait until the replica had taken it in: it does so later, at the
+// latest at the next start. It must not be repeated.
+var ErrLater = errors.New("rowmesh: the transaction is committed, and taken in by the replica later")
+
 // ErrUnknown says that a write may or may not have happened: read to learn which.
 var ErrUnknown = errors.New("rowmesh: the outcome of the write is unknown")
 
@@ -366,7 +387,13 @@ func (p *Peer) Verify(ctx context.Context) (diffs []sqlbridge.Difference, err er
 	if p.bridge == nil {
 		return nil, errors.New("rowmesh: this peer has no SQL tables")
 	}
-	ran := p.do(ctx, func() { diffs, err = p.bridge.Verify(ctx) })
+	ran := p.do(ctx, func() {
+		if p.core == nil {
+			err = fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+			return
+		}
+		diffs, err = p.bridge.Verify(ctx)
+	})
 	return diffs, errors.Join(ran, err)
 }
 

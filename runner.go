@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,7 +103,9 @@ func (p *Peer) event(ev network.Event) {
 	case network.Refused:
 		p.log.Warn("refused a peer that is not allowed", "peer", ev.Peer, "address", ev.Addr, "to allow it", "--allow "+ev.Peer.String())
 		p.mu.Lock()
+		p.strangers = slices.DeleteFunc(p.strangers, func(r network.Refused) bool { return r.Peer == ev.Peer })
 		p.strangers = append(p.strangers, ev)
+		p.strangers = p.strangers[max(len(p.strangers)-keptStrangers, 0):]
 		p.mu.Unlock()
 	case network.DialFailed:
 		if errors.Is(ev.Err, network.ErrSelf) && p.cfg.Hub {
@@ -269,7 +272,7 @@ func (p *Peer) sleep() time.Duration {
 
 // trim gives memory back that was needed for many rows, once there is nothing to do.
 func (p *Peer) trim(ctx context.Context) {
-	if !p.cfg.Alone || p.worked < trimRows || time.Now().Before(p.trimAt) {
+	if !p.cfg.Alone || p.core == nil || p.worked < trimRows || time.Now().Before(p.trimAt) {
 		return
 	}
 	p.worked = 0
@@ -303,7 +306,10 @@ func (p *Peer) reload(ctx context.Context) bool {
 	}
 	opened, err := p.reopen(ctx)
 	if err == nil && opened.NeedOrigin {
-		p.need, p.notice = true, opened.Message
+		p.need = true
+		p.mu.Lock()
+		p.notice = opened.Message
+		p.mu.Unlock()
 		p.log.Warn(opened.Message, "database", p.cfg.Path)
 	}
 	if err == nil {
@@ -342,6 +348,9 @@ func (p *Peer) leave(ctx context.Context) {
 	}
 	for _, w := range p.waits {
 		w.done <- ErrClosed
+		if w.then != nil {
+			w.then(ErrClosed)
+		}
 	}
 	p.endAudit(AuditReport{}, ErrClosed)
 	for w := range p.watchers {

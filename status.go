@@ -28,7 +28,7 @@ type Status struct {
 
 // Status returns a snapshot.
 func (p *Peer) Status(ctx context.Context) (s Status, err error) {
-	s.Peer, s.Addrs, s.Notice = p.ID().String(), p.Addrs(), p.notice
+	s.Peer, s.Addrs, s.Notice = p.ID().String(), p.Addrs(), p.Notice()
 	ran := p.do(ctx, func() {
 		s.Hubs, s.Mesh, s.Progress = p.liveHubs(), p.liveMesh(), p.progress()
 		if p.core != nil {
@@ -36,7 +36,7 @@ func (p *Peer) Status(ctx context.Context) (s Status, err error) {
 		} else if p.problem != nil {
 			s.Problem = p.problem.Error()
 		}
-		if p.bridge != nil {
+		if p.bridge != nil && p.core != nil { // else the database may not be open
 			s.Facts, err = p.bridge.Facts(ctx)
 		}
 	})

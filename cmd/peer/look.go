@@ -241,8 +241,11 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDo
 	doc := statusDoc{Database: path, Ready: f.Ready, Schema: f.SchemaVersion, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
 	if _, err := os.Stat(sqlbridge.Dir(path)); err == nil {
 		_, doc.Running = sqlbridge.Running(path)
-		if id, err := network.LoadIdentity(sqlbridge.Dir(path) + "/identity.key"); err == nil {
-			doc.Peer = id.PeerID().String()
+		key := sqlbridge.Dir(path) + "/identity.key"
+		if _, err := os.Stat(key); err == nil { // else it is elsewhere, or none was made yet
+			if id, err := network.LoadIdentity(key); err == nil {
+				doc.Peer = id.PeerID().String()
+			}
 		}
 	}
 	if !f.Origin.IsZero() {
@@ -261,6 +264,9 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDo
 	live, err := b.Live(ctx)
 	if err == nil && live != "" {
 		err = json.Unmarshal([]byte(live), &doc.Live)
+		if doc.Live != nil && doc.Live.Peer != "" {
+			doc.Peer = doc.Live.Peer
+		}
 	}
 	return doc, err
 }

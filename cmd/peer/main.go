@@ -39,6 +39,16 @@ func main() {
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 
+// simUsageError is one in the command line of peer sim, which has exit codes of its own.
+type simUsageError struct{ error }
+
+func usageOf(c *cobra.Command, err error) error {
+	if p := c.Parent(); c.Name() == "sim" || p != nil && p.Name() == "sim" {
+		return simUsageError{err}
+	}
+	return usageError{err}
+}
+
 // run is the program; what went wrong it says on stderr.
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	root := rootCommand()
@@ -71,6 +81,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &simulated):
 		return simulated.code
+	case errors.As(err, new(simUsageError)):
+		return simUsage
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, rowmesh.ErrNoPeer):
@@ -91,21 +103,11 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; peer %s --help shows the flags", err, c.Name())}
+		return usageOf(c, fmt.Errorf("%w; %s --help shows the flags", err, c.CommandPath()))
 	})
 	root.AddCommand(runCommand(), idCommand(), trackCommand(), untrackCommand(), statusCommand(), syncCommand(), verifyCommand(), auditCommand(), digestCommand(), demoCommand(), simCommand())
 	root.DisableFlagsInUseLine = true
-	for _, c := range root.Commands() {
-		c.DisableFlagsInUseLine = true // it stands in Use where it helps
-		if check := c.Args; check != nil {
-			c.Args = func(c *cobra.Command, args []string) error {
-				if err := check(c, args); err != nil {
-					return usageError{fmt.Errorf("%w; the form is: %s", err, c.UseLine())}
-				}
-				return nil
-			}
-		}
-	}
+	sayForm(root.Commands())
 	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return usageError{fmt.Errorf("there is no command %q; peer --help lists them", args[0])}
@@ -115,6 +117,22 @@ func rootCommand() *cobra.Command {
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	root.SetHelpCommand(helpCommand(root))
 	return root
+}
+
+// sayForm has the commands answer arguments that they do not take with the form that they have.
+func sayForm(all []*cobra.Command) {
+	for _, c := range all {
+		sayForm(c.Commands())
+		c.DisableFlagsInUseLine = true // it stands in Use where it helps
+		if check := c.Args; check != nil {
+			c.Args = func(c *cobra.Command, args []string) error {
+				if err := check(c, args); err != nil {
+					return usageOf(c, fmt.Errorf("%w; the form is: %s", err, c.UseLine()))
+				}
+				return nil
+			}
+		}
+	}
 }
 
 func helpCommand(root *cobra.Command) *cobra.Command {
