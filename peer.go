@@ -314,7 +314,8 @@ func (p *Peer) WaitReady(ctx context.Context) error {
 }
 
 // Write runs f in a transaction of the database and returns when it is committed there and the replica has
-// taken it in. An error of f rolls back. ErrUnknown says that the commit's outcome could not be learnt.
+// taken it in. An error of f rolls back. ErrUnknown says that the commit's outcome could not be learnt, ErrLater that it is
+// committed and was not waited for.
 func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if p.db == nil {
 		return errors.New("rowmesh: this peer has no SQL: use WriteRows")
