@@ -30,7 +30,8 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	}
 	body, done, err := l.parts[stream].add(f)
 	if err == nil && !done {
-		if f.Type == FrameChunk && len(f.Body) >= pieceBytes { // less would let a server hold the session for ever
+		// A piece of a chunk of the session under way is progress; one smaller would let a server hold the session for ever.
+		if f.Type == FrameChunk && r.pulls(l) && l.parts[stream].parts[f.Type] != nil && len(f.Body) >= pieceBytes {
 			r.pull.movedAt = now.Mono
 		}
 		return nil
