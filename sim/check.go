@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -411,6 +412,21 @@ func (w *World) owed() crdt.Coverage {
 		}
 	}
 	return want
+}
+
+// Differ names a row that two machines hold differently, "" where all that take part hold the same.
+func (w *World) Differ() string {
+	all := w.alive()
+	for _, m := range all {
+		for k, row := range m.rows {
+			for _, o := range all {
+				if !o.rows[k].Equal(row) {
+					return fmt.Sprintf("row %s is %s at %s and %s at %s", k, row, m.name(), o.rows[k], o.name())
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // checkRows compares every row of every machine with the oracle.

@@ -40,6 +40,27 @@ func TestFails(t *testing.T) {
 	})
 }
 
+// TestDiffers is what TestDifferenceIsSeen looks at.
+func TestDiffers(t *testing.T) {
+	if os.Getenv("ROWMESH_TEST_FAILS") == "" {
+		t.Skip("run by another test")
+	}
+	Run(t, Config{Replicas: 2}, func(w *World) {
+		w.Partition([]int{0}, []int{1})
+		w.Write(0, "put t:1 abc=10")
+		w.RequireConverged()
+	})
+}
+
+// TestDifferenceIsSeen: P25. Without SQL, too, a test that demands equal rows fails where they are not.
+func TestDifferenceIsSeen(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestDiffers$")
+	cmd.Env = append(os.Environ(), "ROWMESH_TEST_FAILS=1")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), " at m0 and ") && !strings.Contains(string(out), " at m1 and ") {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+}
+
 // TestFailureSaysHowToRunItAgain: P25. A failing test prints the line that runs its seed again, and what it found.
 func TestFailureSaysHowToRunItAgain(t *testing.T) {
 	for seed, flag := range map[string]string{"1": "-sim.seeds=3", "7": "-sim.seed=7"} {
