@@ -251,7 +251,7 @@ func (p *Peer) trackAtStart(ctx context.Context) error {
 	if facts.Ready && len(p.cfg.Tables) == 0 {
 		return nil
 	}
-	p.report, err = p.bridge.Track(ctx, p.cfg.Tables)
+	p.report, err = p.bridge.Track(ctx, p.cfg.Tables, false)
 	return err
 }
 

@@ -170,7 +170,7 @@ func (l *lab) applyOnce(all, order [][]any, warm bool) float64 {
 	check(err)
 	defer bridge.Close()
 	group := replica.GroupID{1}
-	_, err = bridge.Track(ctx, []string{"item"})
+	_, err = bridge.Track(ctx, []string{"item"}, false)
 	check(err)
 	b := newAuthor(bridge, replica.Config{NewOrigin: crdt.Origin{2}, NewGroup: group})
 	a := newAuthor(must(dsstore.Open(ctx, ds.NewMapDatastore())), replica.Config{NewOrigin: crdt.Origin{1}, NewGroup: group})

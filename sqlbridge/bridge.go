@@ -50,7 +50,6 @@ type Bridge struct {
 	catalog  map[string]*table // tracked tables that can take rows, by name
 	reshow   map[string]bool   // tables to be shown anew, whole, at the next commit
 	mine     map[string]bool   // of these: tables whose own rows stay, to be captured next
-	returned map[string]bool   // tables that were dropped and are there again: a row that is missing was not deleted
 	nextRow  int64             // number of the next new row
 	order    rowOrder          // of the large transaction that a session is in the middle of
 
@@ -107,7 +106,7 @@ func Open(ctx context.Context, db *sql.DB, opt Options) (*Bridge, Opened, error)
 	b := &Bridge{
 		listBytes: listBytes, heldEntries: cmp.Or(opt.HeldEntries, heldEntries), partRows: partRows,
 		db: db, opt: opt, log: opt.Logger, stmts: map[string]*sql.Stmt{}, tables: map[string]*stored{}, byTbl: map[int64]*stored{},
-		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{}, returned: map[string]bool{},
+		catalog: map[string]*table{}, reshow: map[string]bool{}, mine: map[string]bool{},
 		keptLocal: map[string]int64{}, wal: walFile{sync: syncData},
 	}
 	if n := db.Stats().MaxOpenConnections; n == 1 {

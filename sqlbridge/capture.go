@@ -206,10 +206,14 @@ func (p *parts) flush() error {
 	return p.yield(ops)
 }
 
-// due lists the tables that are to be compared as a whole.
+// due lists the tables that are to be compared as a whole now.
 func (d *drainer) due() (due []*table) {
 	for _, name := range d.r.b.tableNames() {
-		if t := d.r.b.catalog[name]; t != nil && d.r.b.tables[name].drift {
+		t := d.r.b.catalog[name]
+		if t == nil {
+			continue
+		}
+		if need := d.r.b.tables[name].drift; need == driftEdits || need == driftReturned {
 			due = append(due, t)
 		}
 	}
@@ -221,7 +225,7 @@ func (d *drainer) drift(due []*table, first []crdt.Op, yield func([]crdt.Op) err
 	out := parts{ops: first, most: d.r.b.partRows, yield: yield}
 	for _, t := range due {
 		s := d.r.b.tables[t.name]
-		if d.r.b.returned[t.name] {
+		if s.drift == driftReturned {
 			if err := d.r.hideMissing(s, t); err != nil {
 				return fmt.Errorf("look for missing rows of table %s: %w", t.name, err)
 			}
@@ -261,7 +265,7 @@ func (r *round) forgetCaptured() error {
 		}
 	}
 	for _, s := range r.drifted {
-		if err := r.b.setDrift(r.ctx, s, false); err != nil {
+		if err := r.b.setDrift(r.ctx, s, driftNone); err != nil {
 			return err
 		}
 	}

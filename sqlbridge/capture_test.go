@@ -316,7 +316,7 @@ func TestRefusedTables(t *testing.T) {
 		CREATE TABLE expr(id TEXT PRIMARY KEY, v); CREATE UNIQUE INDEX expr_v ON expr(lower(v));
 		CREATE TABLE audited(id TEXT PRIMARY KEY); CREATE TRIGGER audit AFTER INSERT ON audited BEGIN INSERT INTO good VALUES(NEW.id); END;
 		CREATE VIEW seen AS SELECT * FROM good;`, Options{})
-	rep, err := a.b.Track(context.Background(), []string{"good", "nokey", "nocase", "partial", "expr", "audited", "seen", "missing"})
+	rep, err := a.b.Track(context.Background(), []string{"good", "nokey", "nocase", "partial", "expr", "audited", "seen", "missing"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestRefusedTables(t *testing.T) {
 			t.Errorf("refused without a reason or a fix: %v", r)
 		}
 	}
-	if _, err := a.b.Track(context.Background(), []string{"good"}); err != nil {
+	if _, err := a.b.Track(context.Background(), []string{"good"}, false); err != nil {
 		t.Error(err)
 	}
 }

@@ -33,7 +33,7 @@ func (b *Bridge) readCatalog(ctx context.Context, q querier) error {
 // anyDrift reports whether a tracked table is still to be compared as a whole.
 func (b *Bridge) anyDrift() bool {
 	for _, s := range b.tables {
-		if s.drift && s.state == stateTracked {
+		if s.drift != driftNone && s.state == stateTracked {
 			return true
 		}
 	}
@@ -51,12 +51,16 @@ func (b *Bridge) inspectStored(ctx context.Context, q querier, s *stored) (*tabl
 	}
 	t.tbl = s.tbl
 	if len(t.key) != s.parts {
-		return nil, &RefusedError{s.name, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts), "give it the group's key"}
+		return nil, otherKey(t, s)
 	}
 	names := columnList(t) // where nothing is noted
 	err = b.meta(ctx, columnsMeta(t), &names)
 	t.known = strings.FieldsFunc(names, func(r rune) bool { return r == '\n' }) // not nil, even where there are none
 	return t, err
+}
+
+func otherKey(t *table, s *stored) *RefusedError {
+	return &RefusedError{s.name, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts), "give it the group's key"}
 }
 
 // noteColumns notes that the table now shows all of its columns.
@@ -74,8 +78,6 @@ func columnList(t *table) string { return strings.Join(t.names(), "\n") }
 // lost are made anew and the table is compared with what it should show, before anything is projected over
 // it. A table that is gone or cannot take its rows is suspended; one that can again goes on.
 func (b *Bridge) schemaMoved(ctx context.Context) error {
-	clear(b.tables)
-	clear(b.byTbl)
 	if err := b.loadTables(ctx); err != nil {
 		return err
 	}
@@ -115,35 +117,59 @@ func (b *Bridge) fits(ctx context.Context, s *stored, t *table) error {
 			return err
 		}
 	}
-	if s.state == stateSuspended || !same {
-		b.reshow[s.name] = true
+	stand, some, err := b.triggersStand(ctx, t)
+	if err != nil {
+		return err
 	}
-	if s.state == stateSuspended {
-		b.returned[s.name] = s.reason == reasonMissing
+	need, anew := s.drift, !same || s.drift > driftEdits
+	if s.state == stateSuspended { // what the outbox said of it meanwhile was passed over
+		anew, need = true, max(need, driftEdits)
+		if !some { // it was made anew
+			need = max(need, driftReturned)
+		}
 		if err := b.setState(ctx, s, stateTracked, ""); err != nil {
 			return err
 		}
 	}
-	ok, err := b.triggersStand(ctx, t)
-	if err != nil || ok {
-		return err
+	if t.renamed() {
+		need = max(need, driftEdits)
 	}
-	if err := b.install(ctx, b.conn, t); err != nil {
-		return err
+	if !stand {
+		if err := b.install(ctx, b.conn, t); err != nil {
+			return err
+		}
+		need = max(need, driftEdits)
+		if !anew { // a UNIQUE index that came or went, or a rebuild, may make room for rows that are parked
+			if anew, err = b.parks(ctx, t); err != nil {
+				return err
+			}
+		}
 	}
-	return b.setDrift(ctx, s, true)
+	if anew {
+		b.reshow[s.name] = true
+	}
+	if need == s.drift {
+		return nil
+	}
+	return b.setDrift(ctx, s, need)
 }
 
-// triggersStand reports whether the capture triggers of a table are all there, as they should be.
-func (b *Bridge) triggersStand(ctx context.Context, t *table) (bool, error) {
-	have, err := texts(ctx, b.conn, `SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE ? ESCAPE '\'`, fmt.Sprintf(`\_rowmesh\_%d\_%%`, t.tbl))
+// triggersStand reports whether the capture triggers of a table are all there, as they should be, and whether any are.
+func (b *Bridge) triggersStand(ctx context.Context, t *table) (all, some bool, err error) {
+	have, err := texts(ctx, b.conn, `SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? AND name LIKE ? ESCAPE '\'`, t.name, fmt.Sprintf(`\_rowmesh\_%d\_%%`, t.tbl))
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	want := t.triggers(b.opt.ClockExpr)
 	slices.Sort(have)
 	slices.Sort(want)
-	return slices.Equal(have, want), nil
+	return slices.Equal(have, want), len(have) > 0, nil
+}
+
+// parks reports whether rows of a table are parked.
+func (b *Bridge) parks(ctx context.Context, t *table) (parked bool, err error) {
+	err = b.one(ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_parked WHERE tbl = ?)`, []any{t.tbl}, &parked)
+	return parked, err
 }
 
 // tableNames lists the tables that have rows, in order of name, those of the registry first.

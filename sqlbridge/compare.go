@@ -138,7 +138,7 @@ func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (
 	return ops, nil
 }
 
-// difference is the table of DESIGN: what was shown against what is there.
+// difference compares what was shown with what is there:
 //
 //	shown  there           operation
 //	no     yes             insert
@@ -189,11 +189,20 @@ func (t *table) differing(was crdt.Row, row tableRow) (sets []crdt.Set) {
 			}
 			value = c.dflt
 		}
-		if value != row[i] {
+		if value != row[i] && !(ok && t.fresh(c.name) && t.older(was, cell, row[i])) {
 			sets = append(sets, crdt.Set{Column: c.name, Value: row[i]})
 		}
 	}
 	return sets
+}
+
+// older reports whether the value of a fresh column is one that a column showed which is gone, and so may have been renamed, and
+// that was written before what others wrote under the new name: they renamed theirs earlier.
+func (t *table) older(was crdt.Row, others crdt.Cell, value crdt.Value) bool {
+	return slices.ContainsFunc(t.gone(), func(col string) bool {
+		cell, ok := was.Cell(col)
+		return ok && cell.Value == value && cell.Stamp.Less(others.Stamp)
+	})
 }
 
 // differences compares a whole table with what it should show and calls yield for each difference.

@@ -90,7 +90,7 @@ func (s *side) start(found bool) {
 	cfg := replica.Config{NewOrigin: crdt.Origin{s.name, incarnation, 1}, NeedOrigin: opened.NeedOrigin, After: opened.Lease, PutRows: s.put}
 	if found {
 		cfg.NewGroup = replica.GroupID{1}
-		if _, err := b.Track(context.Background(), s.opt.Tables); err != nil {
+		if _, err := b.Track(context.Background(), s.opt.Tables, false); err != nil {
 			s.t.Fatal(err)
 		}
 	}

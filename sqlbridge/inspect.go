@@ -51,9 +51,19 @@ type table struct {
 	known      []string          // columns as the last projection knew them; nil: all
 }
 
-// fresh reports whether the last projection did not know a column. It shows its default: what others wrote to it is stored, and
-// shown with the next commit.
+// fresh reports whether the last projection did not know a column. It shows its default, or what a column showed that was
+// renamed: what others wrote to it is stored, and shown with the next commit.
 func (t *table) fresh(col string) bool { return t.known != nil && !slices.Contains(t.known, col) }
+
+// gone lists the columns that the last projection knew and that are not there any more.
+func (t *table) gone() []string {
+	return slices.DeleteFunc(slices.Clone(t.known), func(col string) bool { return slices.Contains(t.names(), col) })
+}
+
+// renamed reports whether a column may have another name than the last projection knew: SQLite does not say.
+func (t *table) renamed() bool {
+	return len(t.gone()) > 0 && slices.ContainsFunc(t.names(), t.fresh)
+}
 
 type index struct{ name, sql string }
 

@@ -51,7 +51,7 @@ func (b *Bridge) projectAll(r *round, changes []replica.RowChange) error {
 			err = b.projectTable(r, t)
 		case t != nil && len(byTable[name]) > 0:
 			err = b.projectRows(r, t, byTable[name])
-		case s.state == stateSuspended:
+		case s.state == stateSuspended, s.state == stateUntracked:
 			err = b.keepUnshown(r, s, byTable[name])
 		}
 		if err != nil {
@@ -78,7 +78,7 @@ func (b *Bridge) projectCopy(r *round) error {
 	}
 	for name := range b.catalog {
 		b.reshow[name] = true
-		if err := b.setDrift(r.ctx, b.tables[name], true); err != nil {
+		if err := b.setDrift(r.ctx, b.tables[name], driftEdits); err != nil {
 			return err
 		}
 	}
@@ -91,7 +91,7 @@ func (b *Bridge) projectCopy(r *round) error {
 	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
 }
 
-// keepUnshown notes what a suspended table shows of rows that changed.
+// keepUnshown notes what a table that is left alone shows of rows that changed.
 func (b *Bridge) keepUnshown(r *round, s *stored, changes []replica.RowChange) error {
 	for _, c := range changes {
 		if err := r.setUnshown(s, c.Key, c.Old); err != nil {
@@ -122,6 +122,9 @@ func (b *Bridge) projectTable(r *round, t *table) error {
 		return failed == nil
 	})
 	delete(b.mine, t.name)
+	if s := b.tables[t.name]; s.drift == driftFirst {
+		err = errors.Join(err, b.setDrift(r.ctx, s, driftEdits))
+	}
 	return errors.Join(err, failed, b.noteColumns(r.ctx, t))
 }
 

@@ -154,7 +154,7 @@ func (b *Bridge) takePart(r *round, t *table, hadRows bool) error {
 		return err
 	}
 	if s.parts != len(t.key) {
-		return b.setState(r.ctx, s, stateSuspended, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts))
+		return errors.Join(b.setDrift(r.ctx, s, driftFirst), b.setState(r.ctx, s, stateSuspended, otherKey(t, s).Reason))
 	}
 	t.tbl = s.tbl
 	if err := b.install(r.ctx, b.conn, t); err != nil {
@@ -165,7 +165,10 @@ func (b *Bridge) takePart(r *round, t *table, hadRows bool) error {
 	if err := b.setState(r.ctx, s, stateTracked, ""); err != nil {
 		return err
 	}
-	return b.setDrift(r.ctx, s, hadRows)
+	if !hadRows {
+		return b.setDrift(r.ctx, s, driftNone)
+	}
+	return b.setDrift(r.ctx, s, driftEdits) // in the round after this, which shows the group's rows
 }
 
 // adoptIndex makes an index of the group on a tracked table that lacks it.
@@ -193,7 +196,11 @@ func (b *Bridge) adoptIndex(r *round, name, of, def string) error {
 	}
 	fresh.tbl = t.tbl
 	b.catalog[of] = fresh
-	return b.install(r.ctx, b.conn, fresh)
+	parked, err := b.parks(r.ctx, fresh)
+	if parked { // their claims in this index are not known yet
+		b.reshow[of] = true
+	}
+	return errors.Join(err, b.install(r.ctx, b.conn, fresh))
 }
 
 // tryDefinition runs the definitions in an empty database in memory, and refuses unless the last of them

@@ -30,19 +30,30 @@ type stored struct {
 	parts  int           // columns of its key
 	cols   *crdt.Columns // numbered in the order in which they were first stored
 	state  string
-	drift  bool // the whole table must be compared with what it should show
+	drift  drift
 	reason string
 	sql    string // its definition when the registry was last told
 }
+
+// drift says whether a table must be compared, as a whole, with what it should show: it was written without the triggers. While the
+// table cannot be used the greatest need is kept.
+type drift int
+
+const (
+	driftNone     drift = iota
+	driftEdits          // what differs is an edit, what is missing was deleted
+	driftReturned       // the table was away: what is missing in it was not deleted
+	driftFirst          // it never showed the group's rows: these are shown first, and what it has beyond them is taken in
+)
 
 // reload reads what we remember of tables and origins.
 func (b *Bridge) reload(ctx context.Context) error {
 	b.ahead, b.ends, b.captureRows, b.capturedAt = nil, nil, cmp.Or(b.opt.CaptureRows, firstRows), -1
 	b.origins = originTable{number: map[crdt.Origin]uint64{}, id: map[uint64]crdt.Origin{}}
-	clear(b.tables)
-	clear(b.byTbl)
 	have, err := b.tracked(ctx)
 	if err != nil || !have {
+		clear(b.tables)
+		clear(b.byTbl)
 		return err
 	}
 	var f int
@@ -93,6 +104,8 @@ func (b *Bridge) loadOrigins(ctx context.Context) error {
 }
 
 func (b *Bridge) loadTables(ctx context.Context) error {
+	clear(b.tables)
+	clear(b.byTbl)
 	rows, err := b.conn.QueryContext(ctx, `SELECT tbl, name, parts, cols, state, drift, reason, sql FROM _rowmesh_tables`)
 	if err != nil {
 		return err
@@ -151,10 +164,10 @@ func (b *Bridge) setState(ctx context.Context, s *stored, state, reason string) 
 	return b.exec(ctx, `UPDATE _rowmesh_tables SET state = ?, reason = ? WHERE tbl = ?`, state, reason, s.tbl)
 }
 
-func (b *Bridge) setDrift(ctx context.Context, s *stored, due bool) error {
-	s.drift = due
-	b.driftDue = b.driftDue || due
-	return b.exec(ctx, `UPDATE _rowmesh_tables SET drift = ? WHERE tbl = ?`, due, s.tbl)
+func (b *Bridge) setDrift(ctx context.Context, s *stored, d drift) error {
+	s.drift = d
+	b.driftDue = b.driftDue || d != driftNone
+	return b.exec(ctx, `UPDATE _rowmesh_tables SET drift = ? WHERE tbl = ?`, d, s.tbl)
 }
 
 // view reads the rows within the transaction that is open on the connection.

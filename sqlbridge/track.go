@@ -16,10 +16,12 @@ type TrackReport struct {
 }
 
 // Track makes the capture of the named tables, or of all that can be tracked, in one transaction. Rows that
-// the tables hold are taken in with the next round. It works beside a running peer, which notices.
-func (b *Bridge) Track(ctx context.Context, names []string) (TrackReport, error) {
+// the tables hold are taken in with the next round. It works beside a running peer, which notices. With compare the tables
+// that are tracked already are compared as a whole with what they should show: what was written without the triggers is taken in
+// as edits.
+func (b *Bridge) Track(ctx context.Context, names []string, compare bool) (TrackReport, error) {
 	var rep TrackReport
-	err := b.write(ctx, func() error {
+	err := b.alter(ctx, "track", func() error {
 		rep = TrackReport{}
 		all, err := userTables(ctx, b.conn)
 		if err != nil {
@@ -29,20 +31,38 @@ func (b *Bridge) Track(ctx context.Context, names []string) (TrackReport, error)
 			names = slices.DeleteFunc(all, func(n string) bool { s := b.tables[n]; return s != nil && s.state == stateUntracked })
 		}
 		for _, name := range names {
-			if err := b.trackOne(ctx, name, &rep); err != nil {
+			if err := b.trackOne(ctx, name, compare, &rep); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		_ = b.reload(context.Background())
-		return TrackReport{}, fmt.Errorf("sqlbridge: track: %w", explain(b.opt.Path, err))
+		return TrackReport{}, err
 	}
 	return rep, nil
 }
 
-func (b *Bridge) trackOne(ctx context.Context, name string, rep *TrackReport) error {
+// alter changes which tables are tracked, in one transaction and on the tables as they are in it: another process may have the
+// database too.
+func (b *Bridge) alter(ctx context.Context, what string, f func() error) error {
+	err := b.write(ctx, func() error {
+		if err := b.loadTables(ctx); err != nil {
+			return err
+		}
+		if err := b.readCatalog(ctx, b.conn); err != nil {
+			return err
+		}
+		return f()
+	})
+	if err != nil {
+		_ = b.reload(context.Background())
+		return fmt.Errorf("sqlbridge: %s: %w", what, explain(b.opt.Path, err))
+	}
+	return nil
+}
+
+func (b *Bridge) trackOne(ctx context.Context, name string, compare bool, rep *TrackReport) error {
 	t, err := inspect(ctx, b.conn, name)
 	var refused *RefusedError
 	if errors.As(err, &refused) {
@@ -57,48 +77,46 @@ func (b *Bridge) trackOne(ctx context.Context, name string, rep *TrackReport) er
 		return err
 	}
 	if s.parts != len(t.key) {
-		rep.Refused = append(rep.Refused, &RefusedError{name, fmt.Sprintf("its key has %d columns here and %d in the group", len(t.key), s.parts), "give it the group's key"})
+		rep.Refused = append(rep.Refused, otherKey(t, s))
 		return nil
 	}
 	t.tbl = s.tbl
 	rep.Tracked = append(rep.Tracked, t.name)
 	rep.Warnings = append(rep.Warnings, t.warnings()...)
-	if ok, err := b.triggersStand(ctx, t); err != nil || ok && s.state == stateTracked {
+	if s.state == stateSuspended { // it fits now: the next round finds that
+		return nil
+	}
+	stand, _, err := b.triggersStand(ctx, t)
+	if err != nil || stand && s.state == stateTracked && !compare {
 		return err
 	}
-	if err := b.install(ctx, b.conn, t); err != nil {
+	need, err := b.needs(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := b.install(ctx, b.conn, t); err != nil { // a change of the schema, which a running peer notices
 		return err
 	}
 	b.catalog[t.name] = t
 	if err := b.setState(ctx, s, stateTracked, ""); err != nil {
 		return err
 	}
-	return b.setDrift(ctx, s, true)
+	return b.setDrift(ctx, s, max(s.drift, need))
 }
 
-// CompareWhole has tracked tables compared as a whole with what they should show, by the next round of whoever runs: what differs was
-// written without the triggers, and is taken in as edits.
-func (b *Bridge) CompareWhole(ctx context.Context, names []string) error {
-	err := b.write(ctx, func() error {
-		for _, name := range names {
-			t := b.catalog[name]
-			if t == nil {
-				continue
-			}
-			if err := b.install(ctx, b.conn, t); err != nil { // a change of the schema, which a running peer notices
-				return err
-			}
-			if err := b.setDrift(ctx, b.tables[name], true); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		_ = b.reload(context.Background())
-		return fmt.Errorf("sqlbridge: compare tables: %w", explain(b.opt.Path, err))
+// needs says how a table that is now tracked must be compared.
+func (b *Bridge) needs(ctx context.Context, s *stored) (drift, error) {
+	var rows bool
+	if err := b.one(ctx, `SELECT EXISTS(SELECT 1 FROM _rowmesh_rows WHERE tbl = ?)`, []any{s.tbl}, &rows); err != nil {
+		return driftNone, err
 	}
-	return nil
+	switch {
+	case !rows || s.state == stateTracked:
+		return driftEdits, nil
+	case s.state == stateUntracked:
+		return driftReturned, nil
+	}
+	return driftFirst, nil
 }
 
 // warnings says what the user of a tracked table should know.
@@ -119,7 +137,7 @@ func (t *table) warnings() (out []string) {
 // Untrack ends the capture of the named tables, in one transaction. Their rows stay as they are; what others
 // write to them is kept and forwarded, and no longer shown.
 func (b *Bridge) Untrack(ctx context.Context, names []string) error {
-	err := b.write(ctx, func() error {
+	return b.alter(ctx, "untrack", func() error {
 		for _, name := range names {
 			s := b.tables[name]
 			if s == nil || s.state == stateUnknown {
@@ -128,7 +146,7 @@ func (b *Bridge) Untrack(ctx context.Context, names []string) error {
 			if err := removeTriggers(ctx, b.conn, s.tbl); err != nil {
 				return err
 			}
-			for _, of := range []string{"unshown", "parked", "claims"} {
+			for _, of := range []string{"parked", "claims"} {
 				if _, err := b.conn.ExecContext(ctx, "DELETE FROM "+reserved+of+" WHERE tbl = ?", s.tbl); err != nil {
 					return err
 				}
@@ -140,11 +158,6 @@ func (b *Bridge) Untrack(ctx context.Context, names []string) error {
 		}
 		return nil
 	})
-	if err != nil {
-		_ = b.reload(context.Background())
-		return fmt.Errorf("sqlbridge: untrack: %w", explain(b.opt.Path, err))
-	}
-	return nil
 }
 
 // Remove takes everything of ours out of the database and gives it back its journal mode. The user's tables

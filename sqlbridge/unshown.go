@@ -12,7 +12,7 @@ import (
 )
 
 // _rowmesh_unshown lists the rows whose merged state is not what the table shows: parked rows, and rows of
-// suspended tables. Its image is what the table shows instead, NULL for nothing. An entry stands from the
+// tables that are suspended or not tracked any more. Its image is what the table shows instead, NULL for nothing. An entry stands from the
 // transaction that merges without showing to the one that shows, so that the row is never taken for a
 // local edit.
 
@@ -88,8 +88,8 @@ func (r *round) setUnshown(s *stored, k crdt.Key, shows crdt.Row) error {
 	return r.b.exec(r.ctx, `INSERT INTO _rowmesh_unshown(tbl, k, image) VALUES(?, ?, ?) ON CONFLICT DO NOTHING`, s.tbl, keyColumn(k), r.b.image(s, shows))
 }
 
-// hideMissing notes that a table that was dropped and made again shows nothing of the rows that are not in it, so that
-// they are shown and not taken for deleted.
+// hideMissing notes that a table that was away shows nothing of the rows that are not in it, so that they are shown and not
+// taken for deleted.
 func (r *round) hideMissing(s *stored, t *table) error {
 	var failed error
 	err := r.Scan(t.name, crdt.Key{}, func(rows []replica.RowState) bool {
@@ -102,6 +102,5 @@ func (r *round) hideMissing(s *stored, t *table) error {
 		failed = err
 		return err == nil
 	})
-	delete(r.b.returned, t.name)
 	return errors.Join(err, failed)
 }

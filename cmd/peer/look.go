@@ -51,14 +51,9 @@ func trackCommand() *cobra.Command {
 		Args: tablesOrAll(&all),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withBridge(c, args[0], sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
-				rep, err := b.Track(ctx, args[1:])
+				rep, err := b.Track(ctx, args[1:], !all)
 				if err != nil {
 					return err
-				}
-				if !all {
-					if err := b.CompareWhole(ctx, rep.Tracked); err != nil {
-						return err
-					}
 				}
 				for _, t := range rep.Tracked {
 					fmt.Fprintln(c.OutOrStdout(), "tracked:", t)

@@ -279,7 +279,7 @@ func (m *medium) Track() error {
 	if err := m.Exec(stmts...); err != nil {
 		return err
 	}
-	_, err := m.bridge.Track(context.Background(), nil)
+	_, err := m.bridge.Track(context.Background(), nil, false)
 	return err
 }
 
