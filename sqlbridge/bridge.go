@@ -43,15 +43,15 @@ type Bridge struct {
 	stmts map[string]*sql.Stmt // prepared on conn
 	fence *fence               // nil: only inspecting
 
-	own      crdt.Origin // under which the replica writes
-	origins  originTable
-	tables   map[string]*stored // every table that ever had a row
-	byTbl    map[int64]*stored
-	catalog  map[string]*table // tracked tables that can take rows, by name
-	reshow   map[string]bool   // tables to be shown anew, whole, at the next commit
-	mine     map[string]bool   // of these: tables whose own rows stay, to be captured next
-	nextRow  int64             // number of the next new row
-	order    rowOrder          // of the large transaction that a session is in the middle of
+	own     crdt.Origin // under which the replica writes
+	origins originTable
+	tables  map[string]*stored // every table that ever had a row
+	byTbl   map[int64]*stored
+	catalog map[string]*table // tracked tables that can take rows, by name
+	reshow  map[string]bool   // tables to be shown anew, whole, at the next commit
+	mine    map[string]bool   // of these: tables whose own rows stay, to be captured next
+	nextRow int64             // number of the next new row
+	order   rowOrder          // of the large transaction that a session is in the middle of
 
 	modeBefore    string // journal mode that was found at open
 	schemaVersion int64
@@ -252,7 +252,11 @@ func (b *Bridge) commit(ctx context.Context) error {
 	return b.sync()
 }
 
+// sync fails from the first failure on, until makeDurable: a later success says nothing of what the earlier one was to sync.
 func (b *Bridge) sync() error {
+	if b.unsynced {
+		return &syncError{b.opt.Path, errors.New("an earlier sync failed")}
+	}
 	if err := b.wal.Sync(); err != nil {
 		b.unsynced = true
 		return &syncError{b.opt.Path, err}
@@ -288,7 +292,7 @@ func (b *Bridge) makeDurable(ctx context.Context) error {
 // rollback ends a transaction even where ctx has ended; it may already be over.
 func (b *Bridge) rollback() { _ = b.exec(context.Background(), "ROLLBACK") }
 
-// Close gives the connection back. A round that is open is lost.
+// Close ends the connection: its settings are not for other users of the handle. A round that is open is lost.
 func (b *Bridge) Close() error {
 	var err error
 	if b.conn != nil {
@@ -296,7 +300,8 @@ func (b *Bridge) Close() error {
 		if !b.opt.Inspect {
 			_, _ = b.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)")
 		}
-		err = errors.Join(b.wal.Close(), b.conn.Close())
+		err = b.wal.Close()
+		drop(b.conn)
 		b.conn = nil
 	}
 	return errors.Join(err, b.fence.release())
@@ -420,10 +425,11 @@ func (b *Bridge) Reopen(ctx context.Context) (Opened, error) {
 			drop(idle)
 		}
 	}
-	var err error
-	if b.conn, err = b.db.Conn(ctx); err != nil {
+	conn, err := b.db.Conn(ctx)
+	if err != nil { // the connection that was dropped stays: it answers with an error
 		return Opened{}, fmt.Errorf("sqlbridge: open %s: %w", b.opt.Path, explain(b.opt.Path, err))
 	}
+	b.conn = conn
 	opened, err := b.reopen(ctx)
 	return opened, explain(b.opt.Path, err)
 }

@@ -94,6 +94,9 @@ func isStoreError(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrBadConn) {
 		return true
 	}
+	if refusedRow(err) != "" { // names of columns stand in the message, and may say anything
+		return false
+	}
 	return isBusy(err) || saysAny(err, "disk is full", "malformed", "readonly", "read-only", "disk I/O", "out of memory", "interrupted",
 		"not a database", "no such table", "no such column", "has no column", "sql: ")
 }

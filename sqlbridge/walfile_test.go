@@ -65,6 +65,9 @@ func TestFailedSync(t *testing.T) {
 		t.Fatalf("a sync that fails: %v, and %d frames are sent", err, len(a.out))
 	}
 	a.b.wal.sync = syncData
+	if _, err := a.b.Ask(context.Background(), "anything"); !errors.As(err, &failed) {
+		t.Fatalf("a sync after one that failed: %v", err)
+	}
 	if _, err := reader.ExecContext(context.Background(), `BEGIN; SELECT * FROM t`); err != nil {
 		t.Fatal(err)
 	}
