@@ -36,6 +36,7 @@ type table struct {
 	tbl    int64 // our number for it
 	name   string
 	key    []string // key columns, in key order
+	keyAs  []affinity
 	cols   []column // the other stored columns, in order of name
 	unique []uniqueIndex
 	schema *crdt.Schema
@@ -190,28 +191,28 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	}
 	defer rows.Close()
 	type keyColumn struct {
-		name string
-		pk   int
+		name, decl string
+		pk         int
 	}
 	var key []keyColumn
-	var keyType string
-	dflts := map[string]string{}
+	type dflt struct{ expr, decl string }
+	dflts := map[string]dflt{}
 	for rows.Next() {
 		var name, decl string
 		var notNull, pk, hidden int
-		var dflt sql.NullString
-		if err := rows.Scan(&name, &decl, &notNull, &dflt, &pk, &hidden); err != nil {
+		var expr sql.NullString
+		if err := rows.Scan(&name, &decl, &notNull, &expr, &pk, &hidden); err != nil {
 			return nil, err
 		}
 		all = append(all, name)
 		switch {
 		case hidden != 0: // generated: every side computes its own
 		case pk > 0:
-			key, keyType = append(key, keyColumn{name, pk}), decl
+			key = append(key, keyColumn{name, decl, pk})
 		default:
-			t.cols = append(t.cols, column{name: name, constant: !dflt.Valid})
-			if dflt.Valid {
-				dflts[name] = dflt.String
+			t.cols = append(t.cols, column{name: name, constant: !expr.Valid})
+			if expr.Valid {
+				dflts[name] = dflt{expr.String, decl}
 			}
 		}
 	}
@@ -221,14 +222,18 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	rows.Close()
 	slices.SortFunc(key, func(a, b keyColumn) int { return a.pk - b.pk })
 	for _, k := range key {
-		t.key = append(t.key, k.name)
+		as := affinityOf(k.decl)
+		if as == affinityReal && len(key) > 1 {
+			return nil, &RefusedError{t.name, fmt.Sprintf("%s, a part of its key, is a REAL", k.name), "make it an INTEGER or TEXT: as parts of a key REALs compare in ways that no byte form keeps"}
+		}
+		t.key, t.keyAs = append(t.key, k.name), append(t.keyAs, as)
 	}
 	slices.SortFunc(t.cols, func(a, b column) int { return strings.Compare(a.name, b.name) })
-	t.rowidKey = len(key) == 1 && strings.EqualFold(keyType, "INTEGER") // unless an index says otherwise
+	t.rowidKey = len(key) == 1 && strings.EqualFold(key[0].decl, "INTEGER") // unless an index says otherwise
 	t.autoinc = t.rowidKey && strings.Contains(strings.ToUpper(t.sql), "AUTOINCREMENT")
 	for i := range t.cols {
-		if expr, ok := dflts[t.cols[i].name]; ok {
-			if err := t.cols[i].readDefault(ctx, q, t.name, expr); err != nil {
+		if d, ok := dflts[t.cols[i].name]; ok {
+			if err := t.cols[i].readDefault(ctx, q, t.name, d.expr, affinityOf(d.decl)); err != nil {
 				return nil, err
 			}
 		}
@@ -236,14 +241,14 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	return all, nil
 }
 
-// readDefault evaluates a DEFAULT that is the same at every time and place.
-func (c *column) readDefault(ctx context.Context, q querier, table, expr string) error {
-	up := strings.ToUpper(expr)
-	if strings.Contains(up, "CURRENT_") || strings.Contains(up, "(") {
+// readDefault evaluates a DEFAULT that is the same at every time and place, as the column stores it.
+func (c *column) readDefault(ctx context.Context, q querier, table, expr string, as affinity) error {
+	list, whole := tokens(expr)
+	if !whole || slices.ContainsFunc(list, func(t token) bool { return t.is("(", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP") }) {
 		return nil // a time or a function: only its own row's writer knows the value
 	}
 	var v any
-	if err := q.QueryRowContext(ctx, "SELECT "+expr).Scan(&v); err != nil {
+	if err := q.QueryRowContext(ctx, as.stored(expr)).Scan(&v); err != nil {
 		return nil //nolint:nilerr // SQLite reads a bare word as text where we cannot; leave it to SQLite
 	}
 	value, err := valueOf(v)
@@ -338,8 +343,9 @@ func (t *table) readUnique(ctx context.Context, q querier, name string, pk, part
 	return nil
 }
 
-// readTriggers notes the user's triggers on the table and refuses those that write: they would fire on rows
-// that come from others too, and there is no SQL that holds them back.
+// readTriggers notes the user's triggers on the table and refuses those that write: they would fire on rows that come from others
+// too, and there is no SQL that holds them back. What they write into a virtual table is as it should be: an index of the words of
+// the rows here.
 func (t *table) readTriggers(ctx context.Context, q querier) error {
 	rows, err := q.QueryContext(ctx, `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE
 		AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\' ORDER BY name`, t.name)
@@ -347,7 +353,7 @@ func (t *table) readTriggers(ctx context.Context, q querier) error {
 		return err
 	}
 	defer rows.Close()
-	tables, err := userTables(ctx, q)
+	virtual, err := texts(ctx, q, `SELECT lower(name) FROM sqlite_schema WHERE type = 'table' AND upper(substr(sql, 1, 14)) = 'CREATE VIRTUAL'`)
 	if err != nil {
 		return err
 	}
@@ -357,30 +363,17 @@ func (t *table) readTriggers(ctx context.Context, q querier) error {
 			return err
 		}
 		t.userTriggers = append(t.userTriggers, name)
-		if target := writes(text, tables); target != "" {
-			return &RefusedError{t.name, fmt.Sprintf("its trigger %s writes the table %s", name, target),
-				"do that work in the program, or drop the trigger: it would run again for every row that comes from another peer"}
+		body, _ := tokens(text)
+		for _, target := range written(body) {
+			if !slices.Contains(virtual, strings.ToLower(target)) {
+				return &RefusedError{t.name, fmt.Sprintf("its trigger %s writes the table %s", name, target),
+					"do that work in the program, or drop the trigger: it would run again for every row that comes from another peer"}
+			}
+		}
+		if ignores(body) {
+			return &RefusedError{t.name, fmt.Sprintf("its trigger %s has rows ignored", name),
+				"use RAISE(ABORT, 'the reason'): a row from another peer is then parked, with that reason, and not lost in silence"}
 		}
 	}
 	return rows.Err()
-}
-
-// writes returns a table that the statements of a trigger's body write, by the word after INTO, UPDATE or
-// FROM of a DELETE.
-func writes(trigger string, tables []string) string {
-	words := strings.FieldsFunc(trigger, func(r rune) bool { return strings.ContainsRune(" \t\r\n();,", r) })
-	begin := slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, "BEGIN") })
-	for i := max(begin, 0); i+1 < len(words); i++ {
-		w, next := strings.ToUpper(words[i]), strings.Trim(words[i+1], "\"`[]")
-		isDelete := w == "FROM" && strings.EqualFold(words[i-1], "DELETE")
-		if w != "INTO" && w != "UPDATE" && !isDelete {
-			continue
-		}
-		for _, t := range tables {
-			if strings.EqualFold(t, next) {
-				return t
-			}
-		}
-	}
-	return ""
 }

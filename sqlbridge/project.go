@@ -156,6 +156,7 @@ func (b *Bridge) projectRows(r *round, t *table, changes []replica.RowChange) er
 	if p.parked, err = r.parkedKeys(t); err != nil {
 		return err
 	}
+	changes = p.parkStrangers(changes)
 	if len(t.unique) == 0 {
 		p.placePlain(changes)
 	} else if err := p.place(newArbiter(r, t, changes)); err != nil {
@@ -188,6 +189,39 @@ type parkedRow struct {
 	shownRow
 	reason, detail string
 	by             crdt.Key
+}
+
+// parkStrangers parks rows whose key the table would store as another key, which may be that of another row, and returns the rest.
+func (p *projector) parkStrangers(changes []replica.RowChange) (rest []replica.RowChange) {
+	stranger := func(c replica.RowChange) bool { return !c.Local && p.t.altered(c.Key) >= 0 }
+	if !slices.ContainsFunc(changes, stranger) {
+		return changes
+	}
+	for _, c := range changes {
+		switch {
+		case !stranger(c):
+			rest = append(rest, c)
+		case c.New.Alive():
+			detail := fmt.Sprintf("the column %s stores the key %s as another one", p.t.key[p.t.altered(c.Key)], c.Key)
+			p.park = append(p.park, parkedRow{shownRow{c.Key, c.New, false}, "datatype", detail, crdt.Key{}})
+		case p.parked[c.Key]:
+			p.unpark = append(p.unpark, c.Key)
+		}
+	}
+	return rest
+}
+
+// altered returns which part of a key the table stores as another one, -1 where it stores all of them as they are.
+func (t *table) altered(k crdt.Key) int {
+	if !slices.ContainsFunc(t.keyAs, func(a affinity) bool { return a != affinityNone }) {
+		return -1
+	}
+	for i, v := range k.Values() {
+		if t.keyAs[i].alters(v) {
+			return i
+		}
+	}
+	return -1
 }
 
 // placePlain decides for a table in which rows cannot get in each other's way.

@@ -248,31 +248,3 @@ type scratch struct{ d driver.Driver }
 
 func (s scratch) Connect(context.Context) (driver.Conn, error) { return s.d.Open(":memory:") }
 func (s scratch) Driver() driver.Driver                        { return s.d }
-
-// singleStatement reports whether no semicolon stands outside of quotes and comments.
-func singleStatement(text string) bool {
-	for i := 0; i < len(text); i++ {
-		end := ""
-		switch c := text[i]; {
-		case c == ';':
-			return false
-		case c == '\'' || c == '"' || c == '`':
-			end = string(c)
-		case c == '[':
-			end = "]"
-		case strings.HasPrefix(text[i:], "--"):
-			end = "\n"
-		case strings.HasPrefix(text[i:], "/*"):
-			i++
-			end = "*/"
-		default:
-			continue
-		}
-		n := strings.Index(text[i+1:], end)
-		if n < 0 {
-			return false
-		}
-		i += n + len(end)
-	}
-	return true
-}
