@@ -127,7 +127,7 @@ func (p *Peer) beginAudit(opt AuditOptions, then func(AuditReport, error)) *audi
 	case p.audit != nil:
 		then(AuditReport{}, errors.New("rowmesh: audit: one is under way"))
 	case p.core == nil:
-		then(AuditReport{}, fmt.Errorf("rowmesh: audit: the replica does not run at the moment: %w", p.problem))
+		then(AuditReport{}, p.halted())
 	case opt.Peer != "" && ask.Link == 0:
 		then(AuditReport{}, fmt.Errorf("%w: audit: no peer %s is connected", ErrNoPeer, opt.Peer))
 	default:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rowmesh/rowmesh"
 )
@@ -25,24 +26,28 @@ func TestFolderGoesAway(t *testing.T) {
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		s, err := p.Status(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Problem != "" {
-			break
-		}
-	}
+	await(t, p, func(s rowmesh.Status) bool { return s.Problem != "" })
 	if _, err := p.Verify(ctx); err == nil {
 		t.Error("a database that is not there is in order")
 	}
 	if err := os.Rename(dir+".away", dir); err != nil {
 		t.Fatal(err)
 	}
+	await(t, p, func(s rowmesh.Status) bool { return s.Problem == "" })
+}
+
+// await asks for the status until it is as wanted, for a minute at most.
+func await(t *testing.T, p *rowmesh.Peer, wanted func(rowmesh.Status) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	for {
-		if s, err := p.Status(ctx); err != nil || s.Problem == "" {
-			break
+		s, err := p.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wanted(s) {
+			return
 		}
 	}
 }

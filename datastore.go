@@ -48,7 +48,7 @@ func OpenDatastore(ctx context.Context, d ds.Batching, opts ...Option) (*Peer, e
 		return nil, err
 	}
 	p.need, p.notice = opened.NeedOrigin, opened.Message
-	if err := p.start(ctx, "", opened); err != nil {
+	if err := p.start(ctx, cfg.Identity+".stage", opened); err != nil {
 		return nil, err
 	}
 	return p, nil

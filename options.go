@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/rowmesh/rowmesh/network"
+	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // Config says how a peer runs. The zero Config is a peer that talks to nobody.
@@ -61,12 +63,9 @@ func (c *Config) founds(self network.PeerID) bool {
 	return c.New || !c.Join && !others && (c.Hub || len(c.Connect) == 0 && !c.Discover)
 }
 
-// identityPath is the file of the identity where no other is named.
-func (c *Config) identityPath(beside string) string {
-	if c.Identity != "" {
-		return c.Identity
-	}
-	return beside + "/identity.key"
+// IdentityFile is where the identity of a database's peer is kept, unless Config.Identity names another file.
+func IdentityFile(database string) string {
+	return filepath.Join(sqlbridge.Dir(database), "identity.key")
 }
 
 // ParseURI reads file:PATH?key=value&.... The keys are node (primary, secondary), bind, connect, hubs, allow, hub,
@@ -90,8 +89,8 @@ func ParseURI(uri string) (c Config, rest string, err error) {
 			return c, "", fmt.Errorf("rowmesh: %q: %w", uri, err)
 		}
 	}
-	if c.Path == "" || c.Path == ":memory:" {
-		return c, "", fmt.Errorf("rowmesh: %q names no file: an in-memory database cannot be kept in sync", uri)
+	if rest, err = fileURI(c.Path); err != nil {
+		return c, "", fmt.Errorf("rowmesh: %q %w", uri, err)
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -109,11 +108,18 @@ func ParseURI(uri string) (c Config, rest string, err error) {
 			}
 		}
 	}
-	rest = "file:" + (&url.URL{Path: c.Path}).EscapedPath()
 	if len(left) > 0 {
 		rest += "?" + left.Encode()
 	}
 	return c, rest, nil
+}
+
+// fileURI is what SQLite opens a file with, whatever signs its path has.
+func fileURI(path string) (string, error) {
+	if path == "" || path == ":memory:" {
+		return "", errors.New("names no file: an in-memory database cannot be kept in sync")
+	}
+	return "file:" + (&url.URL{Path: path}).EscapedPath(), nil
 }
 
 func (c *Config) set(key, value string) (err error) {

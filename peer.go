@@ -1,13 +1,13 @@
 package rowmesh
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -72,10 +72,11 @@ type Peer struct {
 	need     bool          // the next load takes a new origin
 	forked   bool          // and issues anew what was written under the former one
 
+	refused map[string]string // why the last link to a peer was closed, until there is one on which both sides talk
+
 	mu        sync.Mutex
 	strangers []network.Refused
 	failed    map[string]string // why an address is not reached
-	refused   map[string]string // why the last link to a peer was closed, until there is one on which both sides talk
 	report    sqlbridge.TrackReport
 	notice    string
 }
@@ -95,10 +96,11 @@ func Open(ctx context.Context, uri string, opts ...Option) (*Peer, error) {
 
 // OpenConfig is Open for a program that has its settings in a Config.
 func OpenConfig(ctx context.Context, cfg Config) (*Peer, error) {
-	if cfg.Path == "" || cfg.Path == ":memory:" {
-		return nil, fmt.Errorf("rowmesh: %q names no file: an in-memory database cannot be kept in sync", cfg.Path)
+	uri, err := fileURI(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("rowmesh: the path %q %w", cfg.Path, err)
 	}
-	return openPath(ctx, cfg, "file:"+(&url.URL{Path: cfg.Path}).EscapedPath())
+	return openPath(ctx, cfg, uri)
 }
 
 func openPath(ctx context.Context, cfg Config, uri string) (*Peer, error) {
@@ -136,7 +138,8 @@ func OpenDB(ctx context.Context, db *sql.DB, opts ...Option) (*Peer, error) {
 	p.bridge, p.store, p.reopen = b, b, b.Reopen
 	p.need, p.notice = opened.NeedOrigin, opened.Message
 	p.loadAcks(ctx)
-	if err := p.start(ctx, sqlbridge.Dir(b.Path()), opened); err != nil {
+	p.cfg.Identity = cmp.Or(p.cfg.Identity, IdentityFile(b.Path()))
+	if err := p.start(ctx, filepath.Join(sqlbridge.Dir(b.Path()), "stage"), opened); err != nil {
 		_ = b.Close()
 		return nil, err
 	}
@@ -153,8 +156,8 @@ func newPeer(cfg Config) *Peer {
 	}
 }
 
-// start loads the replica, opens the network and starts the runner.
-func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened) (err error) {
+// start loads the replica, opens the network and starts the runner. stage is the file for large sessions.
+func (p *Peer) start(ctx context.Context, stage string, opened sqlbridge.Opened) (err error) {
 	defer func() {
 		if err != nil && p.tapeFile != nil { // the next try may use the name
 			err = errors.Join(err, p.tapeFile.Close(), os.Remove(p.cfg.Record))
@@ -163,14 +166,10 @@ func (p *Peer) start(ctx context.Context, beside string, opened sqlbridge.Opened
 	if err := p.cfg.checkHubs(); err != nil {
 		return err
 	}
-	if p.id, err = network.LoadIdentity(p.cfg.identityPath(beside)); err != nil {
+	if p.id, err = network.LoadIdentity(p.cfg.Identity); err != nil {
 		return err
 	}
-	if beside == "" {
-		p.scratch.path = p.cfg.Identity + ".stage"
-	} else {
-		p.scratch.path = filepath.Join(beside, "stage")
-	}
+	p.scratch.path = stage
 	if opened.Message != "" {
 		p.log.Warn(opened.Message, "database", p.cfg.Path)
 	}
@@ -358,7 +357,7 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 	ran := p.do(ctx, func() {
 		switch {
 		case p.core == nil:
-			err = fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+			err = p.halted()
 		case !p.core.IsReady():
 			err = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
 		default:
@@ -390,7 +389,7 @@ func (p *Peer) Verify(ctx context.Context) (diffs []sqlbridge.Difference, err er
 	}
 	ran := p.do(ctx, func() {
 		if p.core == nil {
-			err = fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+			err = p.halted()
 			return
 		}
 		diffs, err = p.bridge.Verify(ctx)
@@ -407,11 +406,16 @@ func (p *Peer) Digest(ctx context.Context) (sum [32]byte, err error) {
 	return sum, err
 }
 
+// halted is the answer while no replica runs.
+func (p *Peer) halted() error {
+	return fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+}
+
 // read calls f with a view of the committed rows, between two rounds.
 func (p *Peer) read(ctx context.Context, f func(replica.View) error) (err error) {
 	ran := p.do(ctx, func() {
 		if p.core == nil {
-			err = fmt.Errorf("rowmesh: the replica does not run at the moment: %w", p.problem)
+			err = p.halted()
 			return
 		}
 		err = p.store.Read(ctx, f)

@@ -181,7 +181,7 @@ func (n *Network) keep(t *target) {
 var ErrSelf = errors.New("network: this is the peer itself")
 
 // errNoLink says that the other side took the connection and ended it before there was a link.
-var errNoLink = errors.New("EOF")
+var errNoLink = errors.New("network: the connection ended before there was a link")
 
 // linkEnd is the end of the next link to a peer, or of the one that there is.
 type linkEnd struct {
@@ -204,27 +204,26 @@ func (n *Network) awaitEnd(ctx context.Context, id PeerID) bool {
 	end := n.endLocked(id)
 	up := n.byPeer[id] != nil
 	n.mu.Unlock()
-	if !up && n.host.Network().Connectedness(id) != libp2pnet.Connected {
-		return false // it was lost before there was a link
-	}
-	var late <-chan time.Time
 	if !up {
-		late = time.After(2 * openTimeout)
-	}
-	select {
-	case <-end.over:
-	case <-ctx.Done():
-	case <-late:
-		n.mu.Lock()
-		up = n.byPeer[id] != nil
-		n.mu.Unlock()
-		if up {
-			select {
-			case <-end.over:
-			case <-ctx.Done():
+		if n.host.Network().Connectedness(id) != libp2pnet.Connected {
+			return false // it was lost before there was a link
+		}
+		select {
+		case <-end.over:
+		case <-ctx.Done():
+		case <-time.After(2 * openTimeout):
+			n.mu.Lock()
+			up = n.byPeer[id] != nil
+			n.mu.Unlock()
+			if !up { // one side does not know of the connection: the next attempt makes a new one
+				_ = n.host.Network().ClosePeer(id)
 			}
-		} else { // one side does not know of the connection: the next attempt makes a new one
-			_ = n.host.Network().ClosePeer(id)
+		}
+	}
+	if up {
+		select {
+		case <-end.over:
+		case <-ctx.Done():
 		}
 	}
 	n.mu.Lock()
@@ -309,6 +308,7 @@ func (n *Network) explainDial(a Addr, err error) error {
 	if err != nil {
 		text = err.Error()
 	}
+	ended := "it ended the connection; it may not allow this peer, whose id is " + n.host.ID().String()
 	for _, known := range []struct{ part, say string }{
 		{"NO_RESERVATION", "the peer is not connected to that relay now"},
 		{"error opening hop stream", "the relay ended the connection; where it is a peer of yours, the two must allow each other"},
@@ -320,8 +320,9 @@ func (n *Network) explainDial(a Addr, err error) error {
 		{"deadline exceeded", "no answer in time"},
 		{"no such host", "the name does not resolve"},
 		{"network is unreachable", "the network is unreachable"},
-		{"connection reset", "it ended the connection; it may not allow this peer, whose id is " + n.host.ID().String()},
-		{"EOF", "it ended the connection; it may not allow this peer, whose id is " + n.host.ID().String()},
+		{"connection reset", ended},
+		{"EOF", ended},
+		{errNoLink.Error(), ended},
 	} {
 		if strings.Contains(text, known.part) {
 			return fmt.Errorf("network: cannot reach %s: %s", a, known.say)

@@ -281,20 +281,24 @@ func (w *World) checkClock(m *machine, heads crdt.Coverage) {
 	}
 }
 
+// packedVector is a vector as messages carry it: the changes against one that both sides know, and heads beyond them.
+type packedVector struct {
+	_                    struct{} `cbor:",toarray"`
+	Base, Changed, Heads []byte
+}
+
 // headsIn yields the heads that a HEADS frame names itself, and not as changes of others.
 func headsIn(body []byte) iter.Seq2[crdt.Origin, hlc.Timestamp] {
 	var b struct {
-		Heads []byte `cbor:"1,keyasint"`
-		All   struct {
-			_                    struct{} `cbor:",toarray"`
-			Base, Changed, Heads []byte
-		} `cbor:"3,keyasint"`
+		Heads []byte       `cbor:"1,keyasint"`
+		All   packedVector `cbor:"3,keyasint"`
 	}
 	if cbor.Unmarshal(body, &b) != nil {
 		return func(func(crdt.Origin, hlc.Timestamp) bool) {}
 	}
 	return func(yield func(crdt.Origin, hlc.Timestamp) bool) {
-		for v := slices.Concat(b.Heads, b.All.Heads); len(v) >= 24; v = v[24:] {
+		const entry = len(crdt.Origin{}) + 8
+		for v := slices.Concat(b.Heads, b.All.Heads); len(v) >= entry; v = v[entry:] {
 			if !yield(crdt.Origin(v[:16]), hlc.Timestamp(binary.BigEndian.Uint64(v[16:]))) {
 				return
 			}

@@ -198,10 +198,7 @@ func (m *machine) toldOfFork(in []replica.Input) *fork {
 			continue
 		}
 		var hello struct {
-			Heads struct {
-				_                    struct{} `cbor:",toarray"`
-				Base, Changed, Heads []byte
-			} `cbor:"6,keyasint"`
+			Heads packedVector `cbor:"6,keyasint"`
 		}
 		if err := cbor.Unmarshal(i.Frame.Body, &hello); err != nil || len(hello.Heads.Base) > 0 {
 			continue // garbage, or changes against what may be forgotten

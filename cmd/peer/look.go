@@ -236,7 +236,7 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDo
 	doc := statusDoc{Database: path, Ready: f.Ready, Schema: f.SchemaVersion, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
 	if _, err := os.Stat(sqlbridge.Dir(path)); err == nil {
 		_, doc.Running = sqlbridge.Running(path)
-		key := sqlbridge.Dir(path) + "/identity.key"
+		key := rowmesh.IdentityFile(path)
 		if _, err := os.Stat(key); err == nil { // else it is elsewhere, or none was made yet
 			if id, err := network.LoadIdentity(key); err == nil {
 				doc.Peer = id.PeerID().String()

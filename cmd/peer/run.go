@@ -15,7 +15,6 @@ import (
 
 	"github.com/rowmesh/rowmesh"
 	"github.com/rowmesh/rowmesh/network"
-	"github.com/rowmesh/rowmesh/sqlbridge"
 )
 
 // runFlags are the flags of peer run, as text.
@@ -191,7 +190,7 @@ func idCommand() *cobra.Command {
 			if err := mayBeDatabase(args[0]); err != nil {
 				return err
 			}
-			id, err := network.LoadIdentity(cmp.Or(key, sqlbridge.Dir(args[0])+"/identity.key"))
+			id, err := network.LoadIdentity(cmp.Or(key, rowmesh.IdentityFile(args[0])))
 			if err != nil {
 				return err
 			}
