@@ -2,6 +2,11 @@ package sqlbridge
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -161,4 +166,120 @@ func TestParkedRowsAfterAChange(t *testing.T) {
 	a.expect(parked, "zy")
 	a.expect(`SELECT id FROM t ORDER BY id`, "x\ny")
 	requireEqual(t, a, b, "t")
+}
+
+// TestTablesComeAndGo: on one side, a table is untracked, dropped, made anew, suspended, its column renamed, in any order and with
+// writes on both sides and exchanges in between. No program deletes a row, so none is ever missing in the end, and one that only one side writes holds what
+// that wrote last.
+func TestTablesComeAndGo(t *testing.T) {
+	for seed := range uint64(25) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { tablesComeAndGo(t, rand.New(rand.NewPCG(seed, 1))) })
+	}
+}
+
+func tablesComeAndGo(t *testing.T, rnd *rand.Rand) {
+	a, b := pair(t, `CREATE TABLE t(id TEXT PRIMARY KEY, v INTEGER); INSERT INTO t VALUES('first', 0)`)
+	var did []string
+	do := func(s *side, query string) {
+		did = append(did, fmt.Sprintf("%c: %s", s.name, query))
+		s.exec(query)
+	}
+	column := map[*side]string{a: "v", b: "v"}
+	written, waiting := map[string]int{"first": 0}, map[string]int{} // the second: on b, and not taken in yet
+	here, tracked, whole := true, true, true
+	takenIn := func() {
+		if here && tracked && whole {
+			maps.Copy(written, waiting)
+			clear(waiting)
+		}
+	}
+	write := func(s *side) {
+		if s == b && !here {
+			return
+		}
+		id := []string{"both", string(s.name)}[rnd.IntN(2)] + fmt.Sprint(rnd.IntN(5))
+		value := len(did)
+		do(s, fmt.Sprintf(`INSERT INTO t(id, %[2]s) VALUES('%[1]s', %[3]d) ON CONFLICT DO UPDATE SET %[2]s = excluded.%[2]s`, id, column[s], value))
+		if s == a {
+			written[id] = value
+		} else {
+			waiting[id] = value
+		}
+	}
+	restore := func() {
+		if !here {
+			column[b] = []string{"v", "w"}[rnd.IntN(2)]
+			do(b, `CREATE TABLE t(id TEXT PRIMARY KEY, `+column[b]+` INTEGER)`)
+			here, whole = true, true
+		}
+		if !whole {
+			do(b, `DROP INDEX part`)
+			whole = true
+		}
+		if !tracked {
+			did = append(did, "b: track")
+			b.track("t")
+			tracked = true
+		}
+	}
+	for range 25 {
+		switch n := rnd.IntN(12); {
+		case n < 3:
+			write(a)
+		case n < 6:
+			write(b)
+		case n == 6:
+			did = append(did, "sync")
+			sync(t, a, b)
+			takenIn()
+		case n == 7 && tracked && here:
+			did = append(did, "b: untrack")
+			b.untrack("t")
+			tracked = false
+		case n == 8 && here && (!tracked || rnd.IntN(2) == 0):
+			if rnd.IntN(2) == 0 {
+				b.round()
+				takenIn()
+			}
+			do(b, `DROP TABLE t`)
+			clear(waiting)
+			b.round()
+			here, whole = false, true
+		case n == 9 && here && whole:
+			do(b, `CREATE UNIQUE INDEX part ON t(`+column[b]+`) WHERE id = 'nobody'`)
+			whole = false
+		case n == 10 && here && tracked && whole && column[b] == "v":
+			sync(t, a, b) // renaming is an edit of the whole column
+			takenIn()
+			do(b, `ALTER TABLE t RENAME COLUMN v TO w`)
+			column[b] = "w"
+			b.round()
+		case n == 11:
+			restore()
+		}
+	}
+	restore()
+	sync(t, a, b)
+	takenIn()
+	for _, s := range []*side{a, b} {
+		if column[s] == "v" {
+			do(s, `ALTER TABLE t RENAME COLUMN v TO w`)
+		}
+		sync(t, a, b)
+	}
+	sync(t, a, b)
+	requireEqual(t, a, b, "t")
+	var expected, both []string
+	for _, id := range slices.Sorted(maps.Keys(written)) {
+		if strings.HasPrefix(id, "both") {
+			both = append(both, id)
+		} else {
+			expected = append(expected, fmt.Sprint(id, "=", written[id]))
+		}
+	}
+	a.expect(`SELECT id || '=' || w FROM t WHERE id NOT LIKE 'both%' ORDER BY id`, strings.Join(expected, "\n"))
+	a.expect(`SELECT id FROM t WHERE id LIKE 'both%' ORDER BY id`, strings.Join(both, "\n"))
+	if t.Failed() {
+		t.Logf("what was done:\n%s", strings.Join(did, "\n"))
+	}
 }
