@@ -9,8 +9,8 @@ import (
 	"github.com/rowmesh/rowmesh/replica"
 )
 
-// checkHubs refuses settings that contradict each other.
-func (c *Config) checkHubs() error {
+// Check refuses settings that contradict each other, as the start of a peer does.
+func (c *Config) Check() error {
 	if c.spoke() && len(c.Connect) > 0 {
 		return errors.New("rowmesh: a peer with a list of hubs talks to hubs only, and so has nobody else to connect to: " +
 			"name all of them as hubs, or make this one a hub too")

@@ -163,7 +163,7 @@ func (p *Peer) start(ctx context.Context, stage string, opened sqlbridge.Opened)
 			err = errors.Join(err, p.tapeFile.Close(), os.Remove(p.cfg.Record))
 		}
 	}()
-	if err := p.cfg.checkHubs(); err != nil {
+	if err := p.cfg.Check(); err != nil {
 		return err
 	}
 	if p.id, err = network.LoadIdentity(p.cfg.Identity); err != nil {

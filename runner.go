@@ -101,9 +101,12 @@ func (p *Peer) event(ev network.Event) {
 	case network.Lagging:
 		p.in = append(p.in, replica.Input{Lag: ev.Link})
 	case network.Refused:
-		p.log.Warn("refused a peer that is not allowed", "peer", ev.Peer, "address", ev.Addr, "to allow it", "--allow "+ev.Peer.String())
 		p.mu.Lock()
+		before := len(p.strangers)
 		p.strangers = slices.DeleteFunc(p.strangers, func(r network.Refused) bool { return r.Peer == ev.Peer })
+		if len(p.strangers) == before { // it comes again for as long as it runs
+			p.log.Warn("refused a peer that is not allowed", "peer", ev.Peer, "address", ev.Addr, "to allow it", "--allow "+ev.Peer.String())
+		}
 		p.strangers = append(p.strangers, ev)
 		p.strangers = p.strangers[max(len(p.strangers)-keptStrangers, 0):]
 		p.mu.Unlock()

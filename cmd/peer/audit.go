@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -61,15 +60,17 @@ func auditCommand() *cobra.Command {
 	return c
 }
 
-func audit(ctx context.Context, c *cobra.Command, f runFlags, path string, opt rowmesh.AuditOptions) (rep rowmesh.AuditReport, err error) {
+func audit(ctx context.Context, c *cobra.Command, f runFlags, arg string, opt rowmesh.AuditOptions) (rep rowmesh.AuditReport, err error) {
+	cfg, uri, err := f.config(arg)
+	if err != nil {
+		return rep, err
+	}
 	stop := showProgress(c.ErrOrStderr(), "auditing", nil)
 	defer stop()
-	if _, err := os.Stat(sqlbridge.Dir(path)); err == nil {
-		if _, running := sqlbridge.Running(path); running {
-			return askForAudit(ctx, c, path, opt)
-		}
+	if runsOn(cfg.Path) {
+		return askForAudit(ctx, c, arg, opt)
 	}
-	p, err := openToSync(ctx, f, path)
+	p, err := openToSync(ctx, cfg, uri)
 	if err != nil {
 		return rep, err
 	}
@@ -80,8 +81,8 @@ func audit(ctx context.Context, c *cobra.Command, f runFlags, path string, opt r
 }
 
 // askForAudit asks the running peer through the database.
-func askForAudit(ctx context.Context, c *cobra.Command, path string, opt rowmesh.AuditOptions) (rep rowmesh.AuditReport, err error) {
-	err = withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
+func askForAudit(ctx context.Context, c *cobra.Command, arg string, opt rowmesh.AuditOptions) (rep rowmesh.AuditReport, err error) {
+	err = withBridge(c, arg, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
 		answer, err := ask(ctx, b, rowmesh.AuditRequest(opt))
 		if err != nil {
 			return err

@@ -21,24 +21,37 @@ import (
 // patience is how long a command waits for other programs' transactions.
 const patience = 10 * time.Second
 
-// withBridge opens the database beside a running peer, or without one, for one look or one change.
-func withBridge(c *cobra.Command, path string, opt sqlbridge.Options, f func(context.Context, *sqlbridge.Bridge) error) error {
-	if err := isDatabase(path); err != nil {
+// withBridge opens a database beside a running peer, or without one, for one look or one change.
+func withBridge(c *cobra.Command, arg string, opt sqlbridge.Options, f func(context.Context, *sqlbridge.Bridge) error) error {
+	cfg, _, err := database(arg)
+	if err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path))
+	opt.Path = cfg.Path
+	if err := isDatabase(opt.Path); err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(opt.Path))
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	ctx, cancel := within(c, patience)
 	defer cancel()
-	opt.Path = path
 	b, _, err := sqlbridge.Open(ctx, db, opt)
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(ctx, b), b.Close())
+}
+
+// runsOn reports whether a peer runs on a database. It makes nothing beside a file where none ever did.
+func runsOn(path string) bool {
+	if _, err := os.Stat(sqlbridge.Dir(path)); err != nil {
+		return false
+	}
+	_, running := sqlbridge.Running(path)
+	return running
 }
 
 func trackCommand() *cobra.Command {
@@ -228,19 +241,18 @@ func statusCommand() *cobra.Command {
 	return c
 }
 
-func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDoc, error) {
+func readStatus(ctx context.Context, b *sqlbridge.Bridge, database string) (statusDoc, error) {
+	path := b.Path()
 	f, err := b.Facts(ctx)
 	if err != nil {
 		return statusDoc{}, err
 	}
-	doc := statusDoc{Database: path, Ready: f.Ready, Schema: f.SchemaVersion, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
-	if _, err := os.Stat(sqlbridge.Dir(path)); err == nil {
-		_, doc.Running = sqlbridge.Running(path)
-		key := rowmesh.IdentityFile(path)
-		if _, err := os.Stat(key); err == nil { // else it is elsewhere, or none was made yet
-			if id, err := network.LoadIdentity(key); err == nil {
-				doc.Peer = id.PeerID().String()
-			}
+	doc := statusDoc{Database: database, Ready: f.Ready, Schema: f.SchemaVersion, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
+	doc.Running = runsOn(path)
+	key := rowmesh.IdentityFile(path)
+	if _, err := os.Stat(key); err == nil { // else it is elsewhere, or none was made yet
+		if id, err := network.LoadIdentity(key); err == nil {
+			doc.Peer = id.PeerID().String()
 		}
 	}
 	if !f.Origin.IsZero() {
@@ -267,14 +279,11 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, path string) (statusDo
 }
 
 // refreshLive asks the running peer to write how things stand. Where it does not, what it wrote last is shown.
-func refreshLive(c *cobra.Command, path string) {
-	if _, err := os.Stat(sqlbridge.Dir(path)); err != nil {
+func refreshLive(c *cobra.Command, arg string) {
+	if cfg, _, err := database(arg); err != nil || !runsOn(cfg.Path) {
 		return
 	}
-	if _, running := sqlbridge.Running(path); !running {
-		return
-	}
-	_ = withBridge(c, path, sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
+	_ = withBridge(c, arg, sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_, err := ask(ctx, b, "status")
@@ -449,12 +458,14 @@ func syncCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := within(c, limit)
 			defer cancel()
-			if _, err := os.Stat(sqlbridge.Dir(args[0])); err == nil {
-				if _, running := sqlbridge.Running(args[0]); running {
-					return askForSync(ctx, c, args[0])
-				}
+			cfg, uri, err := f.config(args[0])
+			if err != nil {
+				return err
 			}
-			p, err := openToSync(ctx, f, args[0])
+			if runsOn(cfg.Path) {
+				return askForSync(ctx, c, args[0])
+			}
+			p, err := openToSync(ctx, cfg, uri)
 			if err != nil {
 				return err
 			}
@@ -477,13 +488,9 @@ func syncCommand() *cobra.Command {
 }
 
 // openToSync starts a peer where none runs.
-func openToSync(ctx context.Context, f runFlags, path string) (*rowmesh.Peer, error) {
-	cfg, uri, err := f.config(path)
-	if err != nil {
-		return nil, err
-	}
+func openToSync(ctx context.Context, cfg rowmesh.Config, uri string) (*rowmesh.Peer, error) {
 	if len(cfg.Connect)+len(cfg.Hubs)+len(cfg.Listen) == 0 {
-		return nil, fmt.Errorf("%w: no peer runs on %s, and there is none to connect to; name one with --connect", rowmesh.ErrNoPeer, path)
+		return nil, fmt.Errorf("%w: no peer runs on %s, and there is none to connect to; name one with --connect", rowmesh.ErrNoPeer, cfg.Path)
 	}
 	return rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
 }
@@ -503,14 +510,14 @@ func notInTime(p *rowmesh.Peer, limit time.Duration) error {
 }
 
 // askForSync asks the running peer through the database.
-func askForSync(ctx context.Context, c *cobra.Command, path string) error {
+func askForSync(ctx context.Context, c *cobra.Command, arg string) error {
 	stop := showProgress(c.ErrOrStderr(), "syncing", nil)
 	defer stop()
-	return withBridge(c, path, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
+	return withBridge(c, arg, sqlbridge.Options{Beside: true}, func(_ context.Context, b *sqlbridge.Bridge) error {
 		_, err := ask(ctx, b, "sync")
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("%w, or the round was not finished in time: peer status %s says how things stand", rowmesh.ErrNoPeer, path)
+			return fmt.Errorf("%w, or the round was not finished in time: peer status %s says how things stand", rowmesh.ErrNoPeer, arg)
 		case err != nil:
 			return err
 		}

@@ -47,17 +47,25 @@ func (f *runFlags) add(c *cobra.Command) {
 	fl.BoolVarP(&f.logs, "verbose", "v", false, "log connections too")
 }
 
-// config reads a database argument, a path or a URI, and lets flags add to it.
-func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error) {
+// database reads an argument that names a database: a path, or a URI with keys.
+func database(arg string) (cfg rowmesh.Config, uri string, err error) {
 	if !strings.HasPrefix(arg, "file:") {
 		if path, keys, ok := strings.Cut(arg, "?"); ok && strings.Contains(keys, "=") {
 			return cfg, arg, usageError{fmt.Errorf("%s: a database with keys is written file:%s?%s", arg, path, keys)}
 		}
 		arg = "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(arg)
 	}
-	c, _, err := rowmesh.ParseURI(arg)
+	if cfg, _, err = rowmesh.ParseURI(arg); err != nil {
+		return cfg, arg, usageError{err}
+	}
+	return cfg, arg, nil
+}
+
+// config reads the argument that names a database, and lets flags add to it.
+func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error) {
+	c, arg, err := database(arg)
 	if err != nil {
-		return c, arg, usageError{err}
+		return c, arg, err
 	}
 	if err := mayBeDatabase(c.Path); err != nil {
 		return c, arg, err
@@ -105,6 +113,9 @@ func (f *runFlags) config(arg string) (cfg rowmesh.Config, uri string, err error
 	if f.key != "" {
 		c.Identity = f.key
 	}
+	if err := c.Check(); err != nil {
+		return c, arg, usageError{err}
+	}
 	level := slog.LevelWarn
 	if f.logs {
 		level = slog.LevelInfo
@@ -135,6 +146,7 @@ func runCommand() *cobra.Command {
 }
 
 func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string) error {
+	_, missing := os.Stat(cfg.Path)
 	p, err := rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // interrupted while it waited for the lock
@@ -143,6 +155,9 @@ func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string)
 		return err
 	}
 	defer p.Close()
+	if errors.Is(missing, os.ErrNotExist) {
+		fmt.Fprintf(out, "new: there was no %s; it is made now\n", cfg.Path)
+	}
 	printTracked(out, p)
 	fmt.Fprintf(out, "listening id=%s addr=%s\n", p.ID(), strings.Join(p.Addrs(), ","))
 	stop := showProgress(os.Stderr, "", p.Progress)
@@ -165,6 +180,9 @@ func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string)
 		}
 	}
 	fmt.Fprintf(out, "ready id=%s addr=%s tables=%s\n", p.ID(), strings.Join(p.Addrs(), ","), strings.Join(names, ","))
+	if len(names) == 0 {
+		fmt.Fprintf(out, "no table is tracked: when there is one, peer track %s TABLE\n", cfg.Path)
+	}
 	<-ctx.Done()
 	fmt.Fprintln(out, "stopping")
 	return p.Close()
@@ -187,10 +205,14 @@ func idCommand() *cobra.Command {
 		Short: "Print the id of the database's peer; make it if there is none",
 		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := mayBeDatabase(args[0]); err != nil {
+			cfg, _, err := database(args[0])
+			if err != nil {
 				return err
 			}
-			id, err := network.LoadIdentity(cmp.Or(key, rowmesh.IdentityFile(args[0])))
+			if err := mayBeDatabase(cfg.Path); err != nil {
+				return err
+			}
+			id, err := network.LoadIdentity(cmp.Or(key, cfg.Identity, rowmesh.IdentityFile(cfg.Path)))
 			if err != nil {
 				return err
 			}
