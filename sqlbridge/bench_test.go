@@ -190,14 +190,6 @@ func BenchmarkFirstCopy(b *testing.B) {
 	}
 }
 
-// take gives a side the frames that another has sent.
-func (s *side) take(from *side, link replica.LinkID) {
-	for _, f := range from.out {
-		s.in = append(s.in, replica.Input{From: link, Frame: &f})
-	}
-	from.out = nil
-}
-
 // BenchmarkApply reports the rate, in processor time, at which pushed blocks of 400 rows are merged, stored and shown, against that of a plain upsert of
 // the same rows in transactions of the same size and safety.
 func BenchmarkApply(b *testing.B) {
@@ -260,26 +252,4 @@ var version int
 
 func benchRow(i int) []any {
 	return []any{benchKey(i), i + version, "bbbbbbbbbbbbbbbbbbbb", 1.5 + float64(version), "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"}
-}
-
-// meet links two sides for good, deliver carries what one has sent.
-func meet(x, y *side) {
-	for _, s := range []*side{x, y} {
-		s.in = append(s.in, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "other"}})
-		s.round()
-	}
-	for range 20 {
-		*x.now += 200
-		deliver(x, y)
-		y.round()
-		deliver(y, x)
-		x.round()
-	}
-}
-
-func deliver(from, to *side) {
-	for _, f := range from.out {
-		to.in = append(to.in, replica.Input{From: 1, Frame: &f})
-	}
-	from.out = nil
 }

@@ -146,12 +146,8 @@ func sync(t *testing.T, a, b *side) {
 		a.round()
 		b.round()
 		quiet := len(a.out) == 0 && len(b.out) == 0
-		for _, x := range [][2]*side{{a, b}, {b, a}} {
-			for _, f := range x[0].out {
-				x[1].in = append(x[1].in, replica.Input{From: link, Frame: &f})
-			}
-			x[0].out = nil
-		}
+		b.take(a, link)
+		a.take(b, link)
 		*a.now += 60
 		if quiet && i > 6 {
 			a.in = append(a.in, replica.Input{Down: link})
@@ -160,6 +156,36 @@ func sync(t *testing.T, a, b *side) {
 		}
 	}
 	t.Fatal("two replicas do not fall silent")
+}
+
+// take gives a side the frames that another has sent.
+func (s *side) take(from *side, link replica.LinkID) {
+	for _, f := range from.out {
+		s.in = append(s.in, replica.Input{From: link, Frame: &f})
+	}
+	from.out = nil
+}
+
+// meet links two sides for good, deliver carries what one has sent.
+func meet(x, y *side) {
+	for _, s := range []*side{x, y} {
+		s.in = append(s.in, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "other"}})
+		s.round()
+	}
+	for range 20 {
+		*x.now += 200
+		deliver(x, y)
+		y.round()
+		deliver(y, x)
+		x.round()
+	}
+}
+
+func deliver(from, to *side) {
+	for _, f := range from.out {
+		to.in = append(to.in, replica.Input{From: 1, Frame: &f})
+	}
+	from.out = nil
 }
 
 func (s *side) exec(query string, args ...any) {
