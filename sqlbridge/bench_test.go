@@ -210,7 +210,7 @@ func BenchmarkApply(b *testing.B) {
 			write := func() {
 				benchTxn(b, from.db, upsertItem, rows, row)
 				from.round()
-				deliver(from, to)
+				to.take(from, 1)
 			}
 			if what == "random" {
 				for ; n < 20_000; n += rows {

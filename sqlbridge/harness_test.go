@@ -166,7 +166,7 @@ func (s *side) take(from *side, link replica.LinkID) {
 	from.out = nil
 }
 
-// meet links two sides for good, deliver carries what one has sent.
+// meet links two sides for good.
 func meet(x, y *side) {
 	for _, s := range []*side{x, y} {
 		s.in = append(s.in, replica.Input{Up: &replica.LinkUp{Link: 1, Peer: "other"}})
@@ -174,18 +174,11 @@ func meet(x, y *side) {
 	}
 	for range 20 {
 		*x.now += 200
-		deliver(x, y)
+		y.take(x, 1)
 		y.round()
-		deliver(y, x)
+		x.take(y, 1)
 		x.round()
 	}
-}
-
-func deliver(from, to *side) {
-	for _, f := range from.out {
-		to.in = append(to.in, replica.Input{From: 1, Frame: &f})
-	}
-	from.out = nil
 }
 
 func (s *side) exec(query string, args ...any) {
