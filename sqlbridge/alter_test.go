@@ -122,6 +122,25 @@ func TestRebuiltWhileSuspended(t *testing.T) {
 	requireEqual(t, a, b, "t")
 }
 
+// TestMadeAnewEmpty: a table that was dropped and made again, empty, between two looks of the peer or while none ran, is filled again. One
+// that was rebuilt with fewer rows has lost them.
+func TestMadeAnewEmpty(t *testing.T) {
+	const schema = `CREATE TABLE t(id TEXT PRIMARY KEY, v);`
+	a, b := pair(t, schema+`INSERT INTO t VALUES('x', 1), ('y', 2)`)
+	b.exec(`DROP TABLE t; ` + schema)
+	sync(t, a, b)
+	b.expect(all, "x1\ny2")
+	b.stop()
+	b.exec(`DROP TABLE t; ` + schema)
+	b.start(false)
+	sync(t, a, b)
+	b.expect(all, "x1\ny2")
+	b.exec(`BEGIN; CREATE TABLE n(id TEXT PRIMARY KEY, v); INSERT INTO n SELECT * FROM t WHERE id = 'y'; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT`)
+	sync(t, a, b)
+	a.expect(all, "y2")
+	requireEqual(t, a, b, "t")
+}
+
 // TestRenamedColumn: the values of a renamed column are taken in under its new name. Where it is renamed later, the newer value stands,
 // whichever name it was written under.
 func TestRenamedColumn(t *testing.T) { bothWays(t, renamedColumn) }

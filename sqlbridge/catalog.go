@@ -121,24 +121,31 @@ func (b *Bridge) fits(ctx context.Context, s *stored, t *table) error {
 	if err != nil {
 		return err
 	}
-	need, anew := s.drift, !same || s.drift > driftEdits
-	if s.state == stateSuspended { // what the outbox said of it meanwhile was passed over
-		anew, need = true, max(need, driftEdits)
-		if !some { // it was made anew
-			need = max(need, driftReturned)
-		}
+	need := s.drift
+	if !stand || t.renamed() {
+		need = max(need, driftEdits)
+	}
+	away := s.state == stateSuspended
+	if away { // what the outbox said of it meanwhile was passed over
+		need = max(need, driftEdits)
 		if err := b.setState(ctx, s, stateTracked, ""); err != nil {
 			return err
 		}
 	}
-	if t.renamed() {
-		need = max(need, driftEdits)
+	if !some { // it was made anew
+		empty, err := b.empty(ctx, t)
+		if err != nil {
+			return err
+		}
+		if away || empty {
+			need = max(need, driftReturned)
+		}
 	}
+	anew := away || !same || need > driftEdits
 	if !stand {
 		if err := b.install(ctx, b.conn, t); err != nil {
 			return err
 		}
-		need = max(need, driftEdits)
 		if !anew { // a UNIQUE index that came or went, or a rebuild, may make room for rows that are parked
 			if anew, err = b.parks(ctx, t); err != nil {
 				return err
@@ -152,6 +159,13 @@ func (b *Bridge) fits(ctx context.Context, s *stored, t *table) error {
 		return nil
 	}
 	return b.setDrift(ctx, s, need)
+}
+
+// empty reports whether a table has no rows.
+func (b *Bridge) empty(ctx context.Context, t *table) (bool, error) {
+	var rows bool
+	err := b.conn.QueryRowContext(ctx, "SELECT EXISTS(SELECT 1 FROM "+quote(t.name)+")").Scan(&rows)
+	return !rows, err
 }
 
 // triggersStand reports whether the capture triggers of a table are all there, as they should be, and whether any are.

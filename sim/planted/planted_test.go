@@ -58,7 +58,7 @@ var bugs = []bug{
 	{"rows that REPLACE removes are not noticed", "sqlbridge/triggers.go", "	looks := t.looks()\n", "	looks := t.looks()[:0]\n", true},
 	{"a key that moves is not logged", "sqlbridge/triggers.go", "log(hintMove, newKey) + \" \" + log(hintMove, oldKey)", "log(hintMove, newKey)", false},
 	{"a database that lacks its fence is trusted", "sqlbridge/fence.go", "	case len(origin) == 0:", "	case len(origin) == 0 || f.Token == 0:", false},
-	{"a new column is not shown", "sqlbridge/catalog.go", "!same || s.drift > driftEdits", "s.drift > driftEdits", false},
+	{"a new column is not shown", "sqlbridge/catalog.go", "away || !same || need > driftEdits", "away || need > driftEdits", false},
 	{"what was read ahead is trusted though it was written since", "sqlbridge/prepare.go", "		delete(p.rows, k) // written again\n", "", false},
 	{"a table is shown anew before all of it is captured", "sqlbridge/round.go", "		return r.unsettle(rows)\n", "		return r.b.project(r, rows)\n", false},
 	{"a part of the outbox cuts all of it", "sqlbridge/capture.go", "r.captured, r.part, r.emptied = p.cut,", "r.captured, r.part, r.emptied = p.upTo,", false},
