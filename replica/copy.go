@@ -114,9 +114,20 @@ func (r *Replica) resumeCopy(state []byte) error {
 	return nil
 }
 
-// joinGroup takes the server's group.
+// joinGroup takes the server's group, and refuses the peers of another one that were met before.
 func (r *Replica) joinGroup(l *link) {
-	if r.group == (GroupID{}) {
-		r.group, r.batch.Group = l.group, l.group
+	if r.group != (GroupID{}) {
+		return
 	}
+	r.group, r.batch.Group = l.group, l.group
+	for _, other := range r.links {
+		if r.otherGroup(other.group) {
+			r.refuse(other, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
+		}
+	}
+}
+
+// otherGroup reports whether a group, which may be none, cannot be that of this replica.
+func (r *Replica) otherGroup(g GroupID) bool {
+	return g != (GroupID{}) && r.group != (GroupID{}) && g != r.group
 }

@@ -193,7 +193,7 @@ func (r *Replica) onHello(l *link, body []byte) error {
 		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (here %d, there %d)", ErrVersion, Version, h.Version))
 		return nil
 	}
-	if group != (GroupID{}) && r.group != (GroupID{}) && group != r.group {
+	if r.otherGroup(group) {
 		r.refuse(l, rejectBody{Reason: RejectGroup}, ErrOtherGroup)
 		return nil
 	}
@@ -216,7 +216,10 @@ func (r *Replica) onHello(l *link, body []byte) error {
 		return err
 	}
 	l.lost = false
-	l.greeted, l.origin, l.group, l.ready, l.hub, l.audits = true, origin, group, h.Ready, h.Hub, h.Audits
+	l.greeted, l.origin, l.ready, l.hub, l.audits = true, origin, h.Ready, h.Hub, h.Audits
+	if group != (GroupID{}) { // else it is none yet, or an old HELLO that was overtaken
+		l.group = group
+	}
 	l.offset = int64(min(h.Wall, 1<<62)) - r.now.Wall
 	l.lagging = false
 	l.heardAt = r.now.Mono

@@ -267,6 +267,9 @@ func (r *Replica) pullAt(l *link) int64 {
 	if !l.greeted || !l.ready || r.pull != nil && r.pull.active || r.ready && l.behindSince == 0 {
 		return never
 	}
+	if l.group == (GroupID{}) || r.otherGroup(l.group) {
+		return never
+	}
 	at := max(l.notBefore, r.now.Mono+l.takesFrom-r.now.Wall)
 	if p := r.pull; p != nil && p.progress.Bytes >= worthWaiting && !l.known.Includes(p.seen) {
 		at = max(at, p.movedAt+millis(resumeWait))
