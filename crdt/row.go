@@ -162,6 +162,29 @@ func (r Row) where(pass func(Stamp) bool) Row {
 	return out
 }
 
+// Split cuts the row in two, of which the first part has the birth, the tomb and the first cells: as many as take up to so many bytes,
+// and at least one. rest is zero where that is all. Merged, the two are the row again.
+func (r Row) Split(size int) (part, rest Row) {
+	for i, c := range r.Cells {
+		if size -= c.Value.Size(); size < 0 && i > 0 {
+			part, rest.Cells = r, r.Cells[i:]
+			part.Cells = r.Cells[:i:i]
+			return part, rest
+		}
+	}
+	return r, Row{}
+}
+
+// After returns the cells of the columns after the given one.
+func (r Row) After(column string) Row {
+	for i, c := range r.Cells {
+		if c.Column > column {
+			return Row{Cells: r.Cells[i:]}
+		}
+	}
+	return Row{}
+}
+
 // Stamps appends the distinct stamps of the row's registers to dst: the transactions it still names.
 func (r Row) Stamps(dst []Stamp) []Stamp {
 	first := len(dst)

@@ -10,8 +10,8 @@ import (
 const (
 	// maxControlQueue bounds what waits for a slow peer. Live blocks beyond it are cheaper to pull.
 	maxControlQueue = 1 << 20
-	// maxSessionQueue holds one message of the greatest size and the chunks that credit allows beside it.
-	maxSessionQueue = replica.MaxMessageBytes + 16<<20
+	// maxSessionQueue holds what a session of large rows has on the way, 82 MiB with its last pass, and a question of an audit beside it.
+	maxSessionQueue = replica.MaxMessageBytes + 32<<20
 	// gatherBytes is how much of the queue goes out in one write.
 	gatherBytes = 64 << 10
 	// eventBuffer lets readers run ahead of the runner by a few rounds.

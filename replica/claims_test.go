@@ -18,6 +18,7 @@ type cutCase struct {
 	kept   bool // the spokes are told of that
 	same   bool // the server comes back; else it vanishes for ever, and a spoke goes on
 	two    bool // two clients are served at the same time
+	large  bool // each cell of a row is a chunk of its own
 }
 
 func (c cutCase) String() string {
@@ -25,7 +26,7 @@ func (c cutCase) String() string {
 	for _, p := range []struct {
 		on   bool
 		name string
-	}{{c.ready, "ready"}, {c.busy, "busy"}, {c.kept, "kept"}, {c.same, "same"}, {c.two, "two"}} {
+	}{{c.ready, "ready"}, {c.busy, "busy"}, {c.kept, "kept"}, {c.same, "same"}, {c.two, "two"}, {c.large, "large"}} {
 		if p.on {
 			s += "-" + p.name
 		}
@@ -35,9 +36,9 @@ func (c cutCase) String() string {
 
 // cutCases is every combination that makes sense.
 func cutCases() (all []cutCase) {
-	for i := range 64 {
+	for i := range 128 {
 		bit := func(n int) bool { return i>>n&1 == 1 }
-		c := cutCase{spokes: 1, ready: bit(1), busy: bit(2), kept: bit(3), same: bit(4), two: bit(5)}
+		c := cutCase{spokes: 1, ready: bit(1), busy: bit(2), kept: bit(3), same: bit(4), two: bit(5), large: bit(6)}
 		if bit(0) {
 			c.spokes = 2
 		}
@@ -84,6 +85,7 @@ func cutSession(t *testing.T, c cutCase, at int, went *resumption) (chunks int) 
 	if w.chunk != 1 {
 		t.Fatal("each row should be a chunk of its own")
 	}
+	w.large = c.large
 	server, spokes, clients := w.nodes[0], w.nodes[1:1+c.spokes], w.nodes[1+c.spokes:]
 	if !c.two {
 		clients, w.nodes = clients[:1], w.nodes[:2+c.spokes]

@@ -23,6 +23,7 @@ type copyState struct {
 	Rows  uint64        `cbor:"6,keyasint,omitempty"`
 	Total uint64        `cbor:"7,keyasint,omitempty"`
 	Bytes uint64        `cbor:"8,keyasint,omitempty"`
+	Split bool          `cbor:"9,keyasint,omitempty"`
 }
 
 // copyable reports whether a chunk of a first copy may be merged.
@@ -40,7 +41,7 @@ func (r *Replica) mergeCopy(v Round, l *link, p *pull, got *piece) error {
 	if err := r.learn(got.schemas); err != nil {
 		return err
 	}
-	if beyond(p.after, got.after, got.rows) {
+	if !p.split && !got.split() && beyond(p.after, got.after, got.rows) {
 		r.rows.add(got.rows)
 		r.stats.RowsMerged += uint64(len(got.rows))
 	} else {
@@ -50,15 +51,26 @@ func (r *Replica) mergeCopy(v Round, l *link, p *pull, got *piece) error {
 		}
 		r.stats.RowsMerged += uint64(n)
 	}
+	p.split = p.split || got.split()
 	r.joinGroup(l)
 	return r.putRows(v)
+}
+
+// split reports whether the last row of a piece, in order of keys, is beyond the place that was reached with it: more of it is to come.
+func (p *piece) split() bool {
+	pos, err := p.after.position()
+	if err != nil || !pos.Stamp.IsZero() || len(p.rows) == 0 {
+		return false
+	}
+	last := p.rows[len(p.rows)-1]
+	return RowKey{last.Schema.Table, last.Key}.Compare(pos.RowKey) > 0
 }
 
 // copyState is how far a first copy has come, to be committed with its rows.
 func (p *pull) copyState() []byte {
 	return encodeBody(copyState{
 		Cut: vectorOf(p.cut), After: p.after, Seen: vectorOf(p.seen), Cap: p.cap, Ahead: p.ahead,
-		Rows: p.progress.Rows, Total: p.progress.Total, Bytes: p.progress.Bytes,
+		Rows: p.progress.Rows, Total: p.progress.Total, Bytes: p.progress.Bytes, Split: p.split,
 	})
 }
 
@@ -108,7 +120,7 @@ func (r *Replica) resumeCopy(state []byte) error {
 	if _, err := c.After.position(); err != nil {
 		return err
 	}
-	p.after, p.cap, p.ahead = c.After, c.Cap, c.Ahead
+	p.after, p.cap, p.ahead, p.split = c.After, c.Cap, c.Ahead, c.Split
 	p.progress = Progress{Rows: c.Rows, Total: c.Total, Bytes: c.Bytes}
 	r.pull = p
 	return nil

@@ -1,14 +1,18 @@
 package replica
 
-import "time"
+import (
+	"time"
+
+	"github.com/rowmesh/rowmesh/crdt"
+)
 
 // Every bound of this package, with its reason. docs/PROTOCOL.md shows the ones a peer can notice.
 const (
 	// MaxFrameBytes bounds one frame's body, compressed or not: a peer never allocates more for bytes it
 	// has not checked yet.
 	MaxFrameBytes = 1 << 20
-	// MaxMessageBytes bounds a body that goes on over several frames, after decompression. It holds a row
-	// of a few values of the greatest size.
+	// MaxMessageBytes bounds a body that goes on over several frames, after decompression. It holds a part
+	// of a row, see maxRowBytes, and what is beside it.
 	MaxMessageBytes = 64 << 20
 	// maxControlBytes bounds the body of a message that carries no rows, after decompression: three vectors of 100,000
 	// origins, or the schemas of a block with a thousand tables.
@@ -74,6 +78,13 @@ const (
 	// minChunkBytes is to what chunks become smaller on links that die before one has come: still some dozens of rows, and a
 	// few kilobytes on the wire.
 	minChunkBytes = 8 << 10
+	// rowChunks is how many times the size of a chunk the cells of a row may take that goes into one chunk, up to maxRowBytes: larger rows
+	// go in parts, for what is put into one message must come whole. A value of the greatest size still makes one part.
+	rowChunks   = 64
+	maxRowBytes = crdt.MaxValueBytes
+	// maxAhead bounds the bytes of chunks that are not known to have come, beyond the moreCredit after which the client says so:
+	// with one more they fit into a link's queue.
+	maxAhead = 48 << 20
 	// defaultStageBytes is how much of a session is held in memory until it is whole; what is more goes to the scratch space.
 	defaultStageBytes = 4 << 20
 	// defaultPutRows is how many changed rows of a large session, or of a first copy, gather before they are handed to the

@@ -38,6 +38,7 @@ type pull struct {
 	schemas  []*crdt.Schema // of the staged rows, not known before
 	told     told
 	progress Progress
+	split    bool     // parts of rows have come
 	chunks   uint64   // of this session
 	bases    []*known // against which the server may pack its cuts
 	credit   uint64   // chunks to come before more are asked for

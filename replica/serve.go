@@ -27,6 +27,8 @@ type served struct {
 	credit uint64
 	chunk  int // size to which chunks are filled
 	seq    uint64
+	bytes  int           // of all chunks so far
+	ahead  []int         // the sizes of those that the client has not credited yet
 	first  crdt.Coverage // the cut of the first pass; told with chunk 0
 	seen   crdt.Coverage // what the client was told that this replica holds
 	told   map[*crdt.Schema]struct{}
@@ -38,7 +40,26 @@ type served struct {
 	cut   crdt.Coverage // this pass: the transactions in cut ...
 	skip  crdt.Coverage // ... but not in skip
 	after Position
+	part  rowPart // of the row after that
 	begun bool
+}
+
+// rowPart says how far a large row was sent.
+type rowPart struct {
+	at     Position
+	column string // everything up to this one
+}
+
+// rowBytes is how much of the cells of one row goes along with chunks of a size.
+func rowBytes(chunk int) int { return min(rowChunks*chunk, maxRowBytes) }
+
+// open reports whether the next chunk may be made.
+func (s *served) open() bool {
+	ahead := 0
+	for _, n := range s.ahead {
+		ahead += n
+	}
+	return s.credit > 0 && (len(s.ahead) < moreCredit || ahead < maxAhead)
 }
 
 func (r *Replica) onPull(l *link, body []byte) error {
@@ -124,7 +145,7 @@ func (r *Replica) resume(s *served, b pullBody) (bool, error) {
 		return true, nil
 	}
 	s.after, err = b.After.position()
-	s.rows = s.after.Stamp.IsZero()
+	s.rows = s.rows && s.after.Stamp.IsZero()
 	return true, err
 }
 
@@ -149,6 +170,7 @@ func (r *Replica) onCredit(l *link, body []byte) error {
 	for _, s := range r.served {
 		if s.link == l && s.id == b.Session {
 			s.credit = min(s.credit+min(b.Credit, maxCredit), maxCredit)
+			s.ahead = s.ahead[min(b.Credit, uint64(len(s.ahead))):]
 		}
 	}
 	return nil
@@ -164,7 +186,7 @@ func (r *Replica) rejectSession(s *served, reason RejectReason, at crdt.Stamp) {
 
 // Serving reports whether a session waits for its next chunk, or an audit for what is read for it, which Serve makes.
 func (r *Replica) Serving() bool {
-	return r.auditsServed() || slices.ContainsFunc(r.served, func(s *served) bool { return s.credit > 0 })
+	return r.auditsServed() || slices.ContainsFunc(r.served, (*served).open)
 }
 
 // Serve makes the next chunk of each session that allows one, and reads for audits. The view is of committed state, and nothing
@@ -175,7 +197,7 @@ func (r *Replica) Serve(v View, now Instant) error {
 	}
 	r.now = now
 	for _, s := range slices.Clone(r.served) {
-		if s.credit == 0 {
+		if !s.open() {
 			continue
 		}
 		over, err := r.serve(v, s)
@@ -205,7 +227,7 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 	done, err := r.chunk(v, s)
 	for err == nil && done && !s.cut.Includes(r.coverage) {
 		s.startPass(r.coverage.Clone(), s.cut)
-		s.after = Position{}
+		s.after, s.part = Position{}, rowPart{}
 		r.stats.PassesServed++
 		if late, err := r.beyond(v, s); err != nil || late {
 			return late, err
@@ -223,8 +245,8 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 // lastPass makes a whole pass in one view. Where it turns out too much for one go it becomes an ordinary
 // pass, to be gone on with later; but not for ever, or a busy server would never end a session.
 func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
-	for sent := 0; ; sent += s.chunk {
-		if sent >= lastPassBytes && s.pass <= maxPasses {
+	for before := s.bytes; ; {
+		if s.bytes-before >= lastPassBytes && s.pass <= maxPasses {
 			return false, nil
 		}
 		if done, err = r.chunk(v, s); done || err != nil {
@@ -249,6 +271,8 @@ func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 		return !f.full, nil
 	}
 	f.body.Delta = f.delta.Finish()
+	s.bytes += len(f.body.Delta)
+	s.ahead = append(s.ahead, len(f.body.Delta))
 	if s.seq == 0 {
 		cut := r.pack(vectorOf(s.first), s.bases...)
 		f.body.Cut, f.body.Total = &cut, s.total
@@ -297,8 +321,7 @@ func (r *Replica) scanAll(v View, s *served, take func([]RowState) bool) error {
 // takeRows is given rows in the order of their keys.
 func (f *filler) takeRows(rows []RowState) bool {
 	for _, row := range rows {
-		f.last, f.moved = Position{RowKey: row.RowKey}, true
-		if !f.add(row) {
+		if !f.add(Position{RowKey: row.RowKey}, row.Row) {
 			return false
 		}
 	}
@@ -308,28 +331,44 @@ func (f *filler) takeRows(rows []RowState) bool {
 // take is given the rows of one transaction. It stops the visit when the chunk is full.
 func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
 	for _, row := range rows {
-		f.last, f.moved = Position{at, row.RowKey}, true
-		if !f.visitedEarlier(row.Row, at) && !f.add(row) {
+		here := Position{at, row.RowKey}
+		if f.visitedEarlier(row.Row, at) {
+			f.last, f.moved = here, true
+		} else if !f.add(here, row.Row) {
 			return false
 		}
 	}
 	return true
 }
 
-// add puts what the client lacks of a row into the chunk, and reports whether there is room for more.
-func (f *filler) add(row RowState) (more bool) {
-	part := row.Row.Without(f.s.claims)
-	if part.IsZero() {
-		return true
+// add puts what the client lacks of a row into the chunk, and reports whether there is room for more. Of a large row it puts a part; the
+// session is past the row when all parts are sent. What replaces a part meanwhile is of no transaction of this pass, and comes later.
+func (f *filler) add(here Position, row crdt.Row) (more bool) {
+	row = row.Without(f.s.claims)
+	if here == f.s.part.at {
+		row = row.After(f.s.part.column)
 	}
-	schema := f.r.schemas.current[row.Table]
+	f.s.part = rowPart{}
+	part, rest := row.Split(rowBytes(f.s.chunk))
+	if !part.IsZero() {
+		f.put(here.RowKey, part)
+	}
+	if !rest.IsZero() {
+		f.s.part, f.full = rowPart{here, part.Cells[len(part.Cells)-1].Column}, true
+		return false
+	}
+	f.last, f.moved = here, true
+	return !f.full
+}
+
+func (f *filler) put(k RowKey, row crdt.Row) {
+	schema := f.r.schemas.current[k.Table]
 	if _, ok := f.s.told[schema]; !ok {
 		f.s.told[schema] = struct{}{}
 		f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
 	}
-	f.delta.Add(schema, f.r.schemas.ref(schema), row.Key, part)
+	f.delta.Add(schema, f.r.schemas.ref(schema), k.Key, row)
 	f.full = f.delta.Size() >= f.s.chunk
-	return !f.full
 }
 
 func (f *filler) after(before Position) Position {

@@ -26,6 +26,7 @@ type world struct {
 	nextID  LinkID
 	written []*crdt.Block
 	chunk   int      // bytes of a session's chunk
+	large   bool     // two values of put are more than goes into one chunk of a byte
 	log     []flying // all that was sent
 	loss    float64
 	dup     float64
@@ -340,9 +341,13 @@ func (w *world) commit(n *node, g Group) {
 // put inserts a row, or updates one of its columns.
 func (w *world) put(n *node, row int, column string) {
 	op := crdt.Op{Table: "t", Key: crdt.MustKey(crdt.Integer(int64(row))), Kind: crdt.OpInsert}
+	val := crdt.Integer(w.now % 1e6)
+	if w.large {
+		val = crdt.Text(fmt.Sprintf("%0*d", rowChunks/2, w.now%1e6))
+	}
 	for _, c := range []string{"a", "b", "c"} {
 		if column == "" || column == c {
-			op.Sets = append(op.Sets, crdt.Set{Column: c, Value: crdt.Integer(w.now % 1e6)})
+			op.Sets = append(op.Sets, crdt.Set{Column: c, Value: val})
 		}
 	}
 	if column != "" {
