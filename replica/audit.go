@@ -78,13 +78,14 @@ type audit struct {
 	cut     crdt.Coverage // claimed by both at the start
 	after   Position      // everything up to here is compared
 	step    auditStep
-	whole   segment   // the one being compared
-	parts   []segment // of it
-	spans   []span    // whose rows are to be exchanged
-	page    []pageRow // rows of the first span that may differ
-	told    int       // how many of them the other side was told
-	telling []int     // positions in page of those under way
-	upper   Position  // where the page ends
+	whole   segment        // the one being compared
+	parts   []segment      // of it
+	spans   []span         // whose rows are to be exchanged
+	page    []pageRow      // rows of the first span that may differ
+	told    int            // how many of them the other side was told
+	telling []int          // positions in page of those under way
+	upper   Position       // where the page ends
+	part    *crdt.RowDelta // of the only row of the page, whose other cells are asked for; else nil
 	rows    map[string]*AuditTable
 	named   map[RowKey]struct{}
 	report  AuditReport
@@ -115,6 +116,8 @@ type pageRow struct {
 	anew   bool // which is to write it anew
 	unseen bool // because its index has lost it
 	gone   bool // nothing was left of it here
+	first  int  // its first entry in the page: a large row has several, each with some of the cells
+	more   bool // it has a further one
 }
 
 // The reasons for which an audit does not begin, or ends early.

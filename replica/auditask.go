@@ -171,6 +171,15 @@ func (r *Replica) takeRows(v View, a *audit, b mendBody) error {
 	if err := r.learn(unknown); err != nil {
 		return err
 	}
+	if a.part != nil {
+		for _, d := range theirs {
+			a.part.Row = a.part.Row.Merge(d.Row)
+		}
+		theirs, b.Places = []crdt.RowDelta{*a.part}, []uint64{1}
+	}
+	if a.part = nil; b.More != "" {
+		return r.askMore(a, theirs, b)
+	}
 	keys, visits, err := r.ownKeys(v, a)
 	if err != nil {
 		return err
@@ -201,6 +210,19 @@ func (r *Replica) takeRows(v View, a *audit, b mendBody) error {
 		r.compareRow(a, p, own[i], row, same)
 	}
 	r.tellPage()
+	return nil
+}
+
+// askMore asks for more cells of a large row, before it is compared as a whole.
+func (r *Replica) askMore(a *audit, theirs []crdt.RowDelta, b mendBody) error {
+	if len(theirs) != 1 {
+		return fmt.Errorf("%w: MEND with %d rows, one of which goes on", ErrFrame, len(theirs))
+	}
+	a.part = &theirs[0]
+	heads := vectorOf(a.touched(a.spans[0]))
+	r.inquire(auditRowsOf, FrameAudit, func(n uint64) any {
+		return auditBody{Question: n, After: b.Upper, Upper: b.Upper, Column: b.More, Tables: a.Tables, Heads: heads}
+	})
 	return nil
 }
 
@@ -247,8 +269,13 @@ func (r *Replica) compareRow(a *audit, p pageRow, own, theirs crdt.Row, same boo
 		r.rows.anew(p.RowKey, own, joined)
 		r.stats.RowsMerged++
 	}
-	p.delta = crdt.RowDelta{Schema: r.schemas.current[p.Table], Key: p.Key, Row: joined}
-	a.page = append(a.page, p)
+	p.delta = crdt.RowDelta{Schema: r.schemas.current[p.Table], Key: p.Key}
+	p.first = len(a.page)
+	for p.more = true; p.more; {
+		p.delta.Row, joined = joined.Split(rowBytes(r.cfg.ChunkBytes))
+		p.more = !joined.IsZero()
+		a.page = append(a.page, p)
+	}
 }
 
 // sameStamps reports whether two rows hold registers of the same transactions, column by column. Where they differ nevertheless,
@@ -270,11 +297,19 @@ func (r *Replica) tellPage() {
 		if !p.tell {
 			continue
 		}
-		if p.anew {
+		if p.anew && !p.more {
 			body.Anew = append(body.Anew, uint64(len(a.telling)))
+		}
+		if len(a.telling) == 0 {
+			body.Cont = p.first < a.told
 		}
 		a.telling = append(a.telling, a.told)
 		body.Schemas = r.addRow(&delta, told, body.Schemas, RowState{p.RowKey, p.delta.Row})
+		if p.more {
+			body.More = lastColumn(p.delta.Row)
+			a.told++
+			break
+		}
 	}
 	if len(a.telling) == 0 {
 		r.endPage()
@@ -302,7 +337,7 @@ func (a *audit) learnTold(b auditedBody) error {
 			if i >= uint64(len(a.telling)) {
 				return fmt.Errorf("%w: AUDITED names row %d of %d", ErrFrame, i, len(a.telling))
 			}
-			list.note(&a.page[a.telling[i]])
+			list.note(&a.page[a.page[a.telling[i]].first])
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"hash"
 	"slices"
 
@@ -57,6 +58,7 @@ type question struct {
 	upper    Position
 	segments []segment // none: it asks for rows
 	tables   []string
+	column   string // the rest of a row is asked for, after this one
 }
 
 // onAudit takes in a question, which Serve answers. A later one takes the place of one that still waits.
@@ -95,7 +97,9 @@ func (r *Replica) serveAudits(v View) error {
 			continue
 		}
 		answer := r.compareSegments
-		if len(q.segments) == 0 {
+		if q.column != "" {
+			answer = r.sendRest
+		} else if len(q.segments) == 0 {
 			answer = r.sendRows
 		}
 		if err := answer(v, l, q); err != nil {
@@ -155,12 +159,14 @@ func (r *Replica) compareSegments(v View, l *link, q *question) error {
 	return nil
 }
 
-// sendRows sends the rows of a span, or the first of them: a row for each transaction that still names it there.
+// sendRows sends the rows of a span, or the first of them: a row for each transaction that still names it there. A large row stands alone,
+// and of it only the first cells go along.
 func (r *Replica) sendRows(v View, l *link, q *question) error {
 	var delta crdt.DeltaBuilder
 	b := mendBody{Question: q.n, Answer: true, Upper: placeOf(q.upper), Hash: r.hashBytes()}
 	told, sent := map[*crdt.Schema]struct{}{}, map[RowKey]int{}
 	visits := 0
+	last := q.after
 	err := v.Changed(q.heads, crdt.Coverage{}, q.after, func(at crdt.Stamp, rows []RowState) bool {
 		for _, row := range rows {
 			here := Position{at, row.RowKey}
@@ -172,25 +178,58 @@ func (r *Replica) sendRows(v View, l *link, q *question) error {
 			case ok:
 				b.Places[n]++
 			case wanted(q.tables, row.Table):
+				part, rest := row.Row.Split(rowBytes(r.cfg.ChunkBytes))
+				if !rest.IsZero() {
+					if len(sent) > 0 {
+						b.Upper = placeOf(last)
+						return false
+					}
+					row.Row, b.More = part, lastColumn(part)
+				}
 				sent[row.RowKey] = len(b.Places)
 				b.Places = append(b.Places, 1)
 				b.Schemas = r.addRow(&delta, told, b.Schemas, row)
 			}
-			if visits++; visits == auditRows || len(sent) == maxMendRows || delta.Size() >= r.cfg.ChunkBytes {
+			if visits++; visits == auditRows || len(sent) == maxMendRows || delta.Size() >= r.cfg.ChunkBytes || b.More != "" {
 				b.Upper = placeOf(here)
 				return false
 			}
+			last = here
 		}
 		return true
 	})
 	if err != nil {
 		return err
 	}
+	r.sendMend(l, b, delta)
+	return nil
+}
+
+func (r *Replica) sendMend(l *link, b mendBody, delta crdt.DeltaBuilder) {
 	if delta.Rows() > 0 {
 		b.Delta = delta.Finish()
 	}
 	r.letMend(l)
 	r.send(l, FrameMend, encodeBody(b))
+}
+
+// sendRest sends more cells of a large row.
+func (r *Replica) sendRest(v View, l *link, q *question) error {
+	rows, err := v.Rows([]RowKey{q.after.RowKey})
+	if err != nil {
+		return err
+	}
+	var delta crdt.DeltaBuilder
+	b := mendBody{Question: q.n, Answer: true, Upper: placeOf(q.after), Hash: r.hashBytes()}
+	part, rest := rows[0].After(q.column).Split(rowBytes(r.cfg.ChunkBytes))
+	if !part.IsZero() {
+		b.Places = []uint64{1}
+		b.Schemas = r.addRow(&delta, map[*crdt.Schema]struct{}{}, nil, RowState{q.after.RowKey, part})
+	}
+	if !rest.IsZero() {
+		b.More = lastColumn(part)
+	}
+	r.sendMend(l, b, delta)
 	return nil
 }
 
@@ -225,9 +264,10 @@ func (r *Replica) onMend(v View, l *link, body []byte) error {
 		}
 		return nil
 	}
-	if r.now.Mono >= l.mends {
+	if r.now.Mono >= l.mends || b.Question < l.mended {
 		return nil
 	}
+	l.mended = b.Question
 	r.letMend(l)
 	return r.mend(v.Tolerant(), l, b)
 }
@@ -239,6 +279,9 @@ func (r *Replica) mend(v View, l *link, b mendBody) error {
 		return err
 	}
 	if err := r.learn(unknown); err != nil {
+		return err
+	}
+	if rows, err = l.gather(rows, b); err != nil {
 		return err
 	}
 	keys := make([]RowKey, len(rows))
@@ -277,6 +320,28 @@ func (r *Replica) mend(v View, l *link, b mendBody) error {
 	}
 	r.send(l, FrameAudited, encodeBody(out))
 	return nil
+}
+
+// gather puts the parts of a large row together. It is joined as a whole: a part of a row of which nothing was left would look like a row.
+func (l *link) gather(rows []crdt.RowDelta, b mendBody) ([]crdt.RowDelta, error) {
+	if !b.Cont {
+		l.mending = nil
+	}
+	if len(rows) == 0 || b.Cont && (l.mending == nil || l.mending.Schema.Table != rows[0].Schema.Table || l.mending.Key != rows[0].Key) {
+		if b.Cont || b.More != "" {
+			return nil, fmt.Errorf("%w: MEND of a part of no row", ErrFrame)
+		}
+		return rows, nil
+	}
+	if b.Cont { // it may have come before
+		rows[0].Row = l.mending.Row.Merge(rows[0].Row)
+		l.mending = &rows[0]
+	}
+	if b.More != "" {
+		last := len(rows) - 1
+		l.mending, rows = &rows[last], rows[:last]
+	}
+	return rows, nil
 }
 
 // hashBytes is the hash of all that is claimed here.

@@ -14,6 +14,7 @@ type auditBody struct {
 	Segments []segmentBody `cbor:"4,keyasint,omitempty"`
 	Upper    *placeBody    `cbor:"5,keyasint,omitempty"` // instead of segments: send the rows up to here
 	Tables   []string      `cbor:"6,keyasint,omitempty"` // the only ones to compare; absent: all
+	Column   string        `cbor:"7,keyasint,omitempty"` // instead of all that: send the cells after this column, of the row at After
 }
 
 // segmentBody is a run of registers as the asking side holds them. It begins where the one before it ends.
@@ -37,14 +38,16 @@ type auditedBody struct {
 // mendBody carries whole rows: those of a segment, as the answer to AUDIT, and then what they became at the asking side.
 type mendBody struct {
 	Question uint64     `cbor:"1,keyasint"`
-	Answer   bool       `cbor:"2,keyasint,omitempty"` // to AUDIT
-	Upper    *placeBody `cbor:"3,keyasint,omitempty"` // of an answer: these are the rows up to here
-	Schemas  [][]byte   `cbor:"4,keyasint,omitempty"` // of the rows
-	Delta    []byte     `cbor:"5,keyasint,omitempty"` // absent: no rows
-	Hash     []byte     `cbor:"6,keyasint"`           // of all heads of the sender
-	Anew     []uint64   `cbor:"7,keyasint,omitempty"` // rows to write anew, also where they lack nothing
-	Dry      bool       `cbor:"8,keyasint,omitempty"` // only say what differs
-	Places   []uint64   `cbor:"9,keyasint,omitempty"` // of an answer: at how many places of the span each row was come by
+	Answer   bool       `cbor:"2,keyasint,omitempty"`  // to AUDIT
+	Upper    *placeBody `cbor:"3,keyasint,omitempty"`  // of an answer: these are the rows up to here
+	Schemas  [][]byte   `cbor:"4,keyasint,omitempty"`  // of the rows
+	Delta    []byte     `cbor:"5,keyasint,omitempty"`  // absent: no rows
+	Hash     []byte     `cbor:"6,keyasint"`            // of all heads of the sender
+	Anew     []uint64   `cbor:"7,keyasint,omitempty"`  // rows to write anew, also where they lack nothing
+	Dry      bool       `cbor:"8,keyasint,omitempty"`  // only say what differs
+	Places   []uint64   `cbor:"9,keyasint,omitempty"`  // of an answer: at how many places of the span each row was come by
+	More     string     `cbor:"10,keyasint,omitempty"` // the last row has more cells, after this column; of an answer it is the only one, at Upper
+	Cont     bool       `cbor:"11,keyasint,omitempty"` // else: the first row goes on with the last one of the MEND before
 }
 
 // rows reads the rows of MEND and the schemas that they need.
@@ -96,7 +99,7 @@ func (p Position) compare(q Position) int {
 
 // parse checks that a question can be answered, and returns its parts.
 func (b *auditBody) parse() (q question, err error) {
-	q = question{n: b.Question, tables: b.Tables}
+	q = question{n: b.Question, tables: b.Tables, column: b.Column}
 	if b.After == nil || len(b.Segments) > maxAuditSegments || (len(b.Segments) > 0) == (b.Upper != nil) {
 		return q, fmt.Errorf("%w: AUDIT without a segment, or with %d", ErrFrame, len(b.Segments))
 	}
@@ -105,6 +108,9 @@ func (b *auditBody) parse() (q question, err error) {
 	}
 	if q.after, err = b.After.position(); err != nil {
 		return q, err
+	}
+	if q.column != "" && q.after.Key.IsZero() {
+		return q, fmt.Errorf("%w: AUDIT of a part of no row", ErrFrame)
 	}
 	if b.Upper != nil {
 		q.upper, err = b.Upper.position()
@@ -129,7 +135,7 @@ func (b auditBody) String() string {
 	if b.Upper != nil {
 		what = "rows up to " + b.Upper.String()
 	}
-	return line(fmt.Sprint(b.Question), b.Heads.String(), "after "+b.After.String(), what, iff(len(b.Tables) > 0, "of %q", b.Tables))
+	return line(fmt.Sprint(b.Question), b.Heads.String(), "after "+b.After.String(), what, iff(len(b.Tables) > 0, "of %q", b.Tables), iff(b.Column != "", "from column %q", b.Column))
 }
 
 func (b auditBody) rowCount() (n uint64) {
@@ -144,6 +150,6 @@ func (b auditedBody) String() string {
 }
 
 func (b mendBody) String() string {
-	return line(fmt.Sprint(b.Question), iff(b.Answer, "answer"), fmt.Sprintf("%d bytes", len(b.Delta)), iff(b.Upper != nil, "up to %s", b.Upper),
+	return line(fmt.Sprint(b.Question), iff(b.Answer, "answer"), fmt.Sprintf("%d bytes", len(b.Delta)), iff(b.Upper != nil, "up to %s", b.Upper), iff(b.Cont, "goes on"), iff(b.More != "", "more after %q", b.More),
 		iff(len(b.Anew) > 0, "anew %d", b.Anew), iff(b.Dry, "dry"))
 }

@@ -61,6 +61,9 @@ type link struct {
 	asked *question // of an audit of its own, not yet answered
 	mends int64     // until when it may say what rows became that it was sent for such an audit
 
+	mended  uint64         // the last question with which it said so; an older one has been overtaken
+	mending *crdt.RowDelta // the row of which it said a part last
+
 	parts [2]assembler // control and bulk
 }
 

@@ -50,6 +50,8 @@ type rowPart struct {
 	column string // everything up to this one
 }
 
+func lastColumn(r crdt.Row) string { return r.Cells[len(r.Cells)-1].Column }
+
 // rowBytes is how much of the cells of one row goes along with chunks of a size.
 func rowBytes(chunk int) int { return min(rowChunks*chunk, maxRowBytes) }
 
@@ -354,7 +356,7 @@ func (f *filler) add(here Position, row crdt.Row) (more bool) {
 		f.put(here.RowKey, part)
 	}
 	if !rest.IsZero() {
-		f.s.part, f.full = rowPart{here, part.Cells[len(part.Cells)-1].Column}, true
+		f.s.part, f.full = rowPart{here, lastColumn(part)}, true
 		return false
 	}
 	f.last, f.moved = here, true
