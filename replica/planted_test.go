@@ -44,13 +44,13 @@ var plantedBugs = []planted{
 		{"pull.go", "p.cut == nil || !l.known.Includes(p.seen)", "p.cut == nil || !l.known.Includes(p.cut)"},
 	}},
 	{name: "only the named transaction's registers are sent", tests: "TestClaims", soak: true, edits: []edit{
-		{"serve.go", "if !f.visitedEarlier(row.Row, at) && !f.add(row) {", `others := crdt.Coverage{at.Origin: at.Time - 1}
+		{"serve.go", "		if !f.add(here, row.Row) {", `		others := crdt.Coverage{at.Origin: at.Time - 1}
 		for _, t := range row.Row.Stamps(nil) {
 			if t.Origin != at.Origin {
 				others[t.Origin] = max(others[t.Origin], t.Time)
 			}
 		}
-		if !f.visitedEarlier(row.Row, at) && !f.add(RowState{row.RowKey, row.Row.Without(others)}) {`},
+		if !f.add(here, row.Row.Without(others)) {`},
 	}},
 	{name: "one pass only", tests: "TestClaims", soak: true, edits: []edit{
 		{"serve.go", "for err == nil && done && !s.cut.Includes(r.coverage) {", "for false {"},

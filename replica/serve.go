@@ -247,13 +247,15 @@ func (r *Replica) serve(v View, s *served) (over bool, err error) {
 // lastPass makes a whole pass in one view. Where it turns out too much for one go it becomes an ordinary
 // pass, to be gone on with later; but not for ever, or a busy server would never end a session.
 func (r *Replica) lastPass(v View, s *served) (done bool, err error) {
-	for before := s.bytes; ; {
-		if s.bytes-before >= lastPassBytes && s.pass <= maxPasses {
+	for sent := 0; ; {
+		if sent >= lastPassBytes && s.pass <= maxPasses {
 			return false, nil
 		}
+		before := s.bytes
 		if done, err = r.chunk(v, s); done || err != nil {
 			return done, err
 		}
+		sent += max(s.chunk, s.bytes-before)
 	}
 }
 
@@ -269,8 +271,8 @@ func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 		return false, err
 	}
 	s.after = f.after(s.after)
-	if f.delta.Rows() == 0 {
-		return !f.full, nil
+	if f.delta.Rows() == 0 && !f.full {
+		return true, nil
 	}
 	f.body.Delta = f.delta.Finish()
 	s.bytes += len(f.body.Delta)
@@ -292,13 +294,14 @@ func (r *Replica) chunk(v View, s *served) (done bool, err error) {
 
 // filler fills one chunk.
 type filler struct {
-	r     *Replica
-	s     *served
-	body  chunkBody
-	delta crdt.DeltaBuilder
-	last  Position
-	moved bool
-	full  bool
+	r      *Replica
+	s      *served
+	body   chunkBody
+	delta  crdt.DeltaBuilder
+	last   Position
+	looked int // rows
+	moved  bool
+	full   bool
 }
 
 // scanAll visits all rows after the place that the session has come to, in the order of their keys. Every row that was
@@ -323,7 +326,7 @@ func (r *Replica) scanAll(v View, s *served, take func([]RowState) bool) error {
 // takeRows is given rows in the order of their keys.
 func (f *filler) takeRows(rows []RowState) bool {
 	for _, row := range rows {
-		if !f.add(Position{RowKey: row.RowKey}, row.Row) {
+		if f.look(); !f.add(Position{RowKey: row.RowKey}, row.Row) {
 			return false
 		}
 	}
@@ -334,13 +337,21 @@ func (f *filler) takeRows(rows []RowState) bool {
 func (f *filler) take(at crdt.Stamp, rows []RowState) bool {
 	for _, row := range rows {
 		here := Position{at, row.RowKey}
-		if f.visitedEarlier(row.Row, at) {
-			f.last, f.moved = here, true
-		} else if !f.add(here, row.Row) {
+		if f.look(); f.visitedEarlier(row.Row, at) {
+			row.Row = crdt.Row{}
+		}
+		if !f.add(here, row.Row) {
 			return false
 		}
 	}
 	return true
+}
+
+// look counts a row that is looked at. The chunk ends with the last that may be, also where it is empty: the client learns how far the
+// session has come.
+func (f *filler) look() {
+	f.looked++
+	f.full = f.looked >= max(2, f.s.chunk/lookBytes)
 }
 
 // add puts what the client lacks of a row into the chunk, and reports whether there is room for more. Of a large row it puts a part; the
@@ -370,7 +381,7 @@ func (f *filler) put(k RowKey, row crdt.Row) {
 		f.body.Schemas = append(f.body.Schemas, crdt.AppendSchema(nil, schema))
 	}
 	f.delta.Add(schema, f.r.schemas.ref(schema), k.Key, row)
-	f.full = f.delta.Size() >= f.s.chunk
+	f.full = f.full || f.delta.Size() >= f.s.chunk
 }
 
 func (f *filler) after(before Position) Position {
