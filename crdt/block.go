@@ -293,7 +293,7 @@ func (c *cursor) group(b *Block, schemas Schemas, last groupHead) (groupHead, er
 }
 
 func (c *cursor) blockRow(b *Block, g groupHead, cols *Columns) error {
-	key, err := c.key()
+	key, err := c.keyOf(g.schema)
 	if err != nil {
 		return err
 	}

@@ -269,6 +269,32 @@ func TestDelta(t *testing.T) {
 }
 
 // TestSchemas: a schema comes back, its short name is that of its bytes, and what is none is refused.
+// TestKeysOfOtherTables: a key must have as many parts as its table's.
+func TestKeysOfOtherTables(t *testing.T) {
+	one, err1 := NewSchema("t", []string{"id"}, []string{"a"})
+	two, err2 := NewSchema("u", []string{"id", "n"}, []string{"a"})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	schemas := known{one.Ref(): one, two.Ref(): two}
+	stamp := Stamp{Time: 9, Origin: Origin{1}}
+	keys := []Key{MustKey(Integer(1)), MustKey(Integer(1), Integer(2)), MustKey(Integer(1), Integer(2), Integer(3))}
+	for i, s := range []*Schema{one, two} {
+		for j, key := range keys {
+			row := Row{Birth: stamp}
+			block := AppendBlock(nil, &Block{Stamp: stamp, Rows: []RowDelta{{s, key, row}}}, (*Schema).Ref)
+			if _, err := ParseBlock(string(block), schemas); (err == nil) != (i == j) || err != nil && !errors.Is(err, ErrEncoding) {
+				t.Errorf("a block with the key %s of %s: %v", key, s, err)
+			}
+			var d DeltaBuilder
+			d.Add(s, s.Ref(), key, row)
+			if _, err := ParseDelta(string(d.Finish()), schemas); (err == nil) != (i == j) || err != nil && !errors.Is(err, ErrEncoding) {
+				t.Errorf("a delta with the key %s of %s: %v", key, s, err)
+			}
+		}
+	}
+}
+
 func TestSchemas(t *testing.T) {
 	s, err := NewSchema("t", []string{"k2", "k1"}, []string{"b", "a"})
 	if err != nil {

@@ -223,7 +223,7 @@ func (d *deltaReader) group(schemas Schemas) error {
 	first := len(d.rows)
 	d.rows = slices.Grow(d.rows, n)
 	for range n {
-		key, err := d.key()
+		key, err := d.keyOf(schema)
 		if err != nil {
 			return err
 		}

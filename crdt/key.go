@@ -273,6 +273,18 @@ func (c *cursor) key() (Key, error) {
 	return Key{c.s[at:c.i]}, nil
 }
 
+// keyOf reads a key of a table.
+func (c *cursor) keyOf(s *Schema) (Key, error) {
+	k, err := c.key()
+	if err != nil {
+		return Key{}, err
+	}
+	if n := (&cursor{s: k.enc}).parts(); n != len(s.Key) {
+		return Key{}, c.errorf("a key of %d parts, that of %q has %d", n, s.Table, len(s.Key))
+	}
+	return k, nil
+}
+
 func (c *cursor) keyPart(composite bool) error {
 	if major, err := c.peek(); err != nil || major == majorArray {
 		return c.errorf("no key part")
