@@ -377,13 +377,14 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 		r.dropPull()
 		return nil // it would be claimed as made here
 	}
+	ahead := p.ahead
 	for o, h := range cut {
 		// A head beyond the clock may be claimed where something later has replaced all that is below it.
 		if h > r.coverage[o] && h > r.clock.Last() {
-			p.ahead = max(p.ahead, h)
+			ahead = max(ahead, h)
 		}
 	}
-	if !r.inTime(l, p.ahead) {
+	if !r.inTime(l, ahead) {
 		return nil
 	}
 	if r.ready {
@@ -397,7 +398,7 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 		r.batch.Copy = []byte{}
 	}
 	r.pull = nil
-	r.clock.Update(p.ahead)
+	r.clock.Update(ahead)
 	for o, h := range cut {
 		if h > r.coverage[o] {
 			r.raise(o, h)
