@@ -256,7 +256,7 @@ func TestDelta(t *testing.T) {
 		if d.Rows() != len(want) {
 			t.Fatalf("%d rows, want %d", d.Rows(), len(want))
 		}
-		got, err := ParseDelta(string(d.Finish()), schemas)
+		got, err := ParseDelta(string(d.Finish()), schemas, 100)
 		if err != nil || len(got) != len(want) {
 			t.Fatalf("%d rows come back, want %d: %v", len(got), len(want), err)
 		}
@@ -269,6 +269,39 @@ func TestDelta(t *testing.T) {
 }
 
 // TestSchemas: a schema comes back, its short name is that of its bytes, and what is none is refused.
+// TestDeltaOfTooMuch: what a delta says it holds is compared with the limits before there is memory for it.
+func TestDeltaOfTooMuch(t *testing.T) {
+	s, err := NewSchema("t", []string{"id"}, []string{"a", "b", "c", "d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := func(n int, cells int) string {
+		var d DeltaBuilder
+		r := Row{Birth: Stamp{Time: 9, Origin: Origin{1}}}
+		for _, c := range s.Columns[:cells] {
+			r.Cells = append(r.Cells, Cell{Column: c, Stamp: r.Birth})
+		}
+		for i := range n {
+			d.Add(s, s.Ref(), MustKey(Integer(int64(i))), r)
+		}
+		return string(d.Finish())
+	}
+	for _, c := range []struct {
+		rows, cells, max int
+		ok               bool
+	}{{3, 4, 3, true}, {4, 4, 3, false}, {MaxDeltaItems / 5, 4, MaxDeltaItems, true}, {MaxDeltaItems/5 + 1, 4, MaxDeltaItems, false}} {
+		got, err := ParseDelta(rows(c.rows, c.cells), known{s.Ref(): s}, c.max)
+		if (err == nil) != c.ok || c.ok && len(got) != c.rows || err != nil && !errors.Is(err, ErrEncoding) {
+			t.Errorf("%d rows of %d cells, %d at most: %d are read, %v", c.rows, c.cells, c.max, len(got), err)
+		}
+	}
+	const most = 1 << 20
+	large := rows(most, 0)
+	if n := testing.AllocsPerRun(1, func() { _, err = ParseDelta(large, known{s.Ref(): s}, 1<<16) }); err == nil || n > 20 {
+		t.Errorf("%v after %v allocations", err, n)
+	}
+}
+
 // TestKeysOfOtherTables: a key must have as many parts as its table's.
 func TestKeysOfOtherTables(t *testing.T) {
 	one, err1 := NewSchema("t", []string{"id"}, []string{"a"})
@@ -288,7 +321,7 @@ func TestKeysOfOtherTables(t *testing.T) {
 			}
 			var d DeltaBuilder
 			d.Add(s, s.Ref(), key, row)
-			if _, err := ParseDelta(string(d.Finish()), schemas); (err == nil) != (i == j) || err != nil && !errors.Is(err, ErrEncoding) {
+			if _, err := ParseDelta(string(d.Finish()), schemas, 100); (err == nil) != (i == j) || err != nil && !errors.Is(err, ErrEncoding) {
 				t.Errorf("a delta with the key %s of %s: %v", key, s, err)
 			}
 		}

@@ -146,18 +146,18 @@ func (d deltaOrigins) Origin(n uint64) (Origin, bool) {
 	return d[n], true
 }
 
-// ParseDelta reads one encoded delta and refuses what is not well-formed. The rows share the memory of s.
+// ParseDelta reads one encoded delta of so many rows at most, and refuses what is not well-formed. The rows share the memory of s.
 // Where a schema is missing the error is an UnknownSchemaError.
-func ParseDelta(s string, schemas Schemas) ([]RowDelta, error) {
+func ParseDelta(s string, schemas Schemas, maxRows int) ([]RowDelta, error) {
 	c := cursor{s: s}
-	rows, err := c.delta(schemas)
+	rows, err := c.delta(schemas, maxRows)
 	if err != nil {
 		return nil, fmt.Errorf("crdt: delta: %w", err)
 	}
 	return rows, nil
 }
 
-func (c *cursor) delta(schemas Schemas) ([]RowDelta, error) {
+func (c *cursor) delta(schemas Schemas, maxRows int) ([]RowDelta, error) {
 	if n, err := c.array("delta"); err != nil || n != 2 {
 		return nil, c.errorf("no delta of this version")
 	}
@@ -180,7 +180,7 @@ func (c *cursor) delta(schemas Schemas) ([]RowDelta, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := deltaReader{cursor: c, origins: origins}
+	d := deltaReader{cursor: c, origins: origins, maxRows: maxRows}
 	for range groups {
 		if err := d.group(schemas); err != nil {
 			return nil, err
@@ -195,6 +195,8 @@ func (c *cursor) delta(schemas Schemas) ([]RowDelta, error) {
 type deltaReader struct {
 	*cursor
 	origins deltaOrigins
+	maxRows int
+	items   int // rows and cells
 	rows    []RowDelta
 	cells   [][]*Cell // of the group, by column, in order of the rows: their values are still to be read
 	used    []int     // the columns that have any
@@ -221,6 +223,10 @@ func (d *deltaReader) group(schemas Schemas) error {
 		return err
 	}
 	first := len(d.rows)
+	if first+n > d.maxRows {
+		return d.errorf("%d rows, the limit is %d", first+n, d.maxRows)
+	}
+	d.items += n
 	d.rows = slices.Grow(d.rows, n)
 	for range n {
 		key, err := d.keyOf(schema)
@@ -239,6 +245,9 @@ func (d *deltaReader) group(schemas Schemas) error {
 		}
 		if left -= took + len(rows[i].Row.Cells); left < 0 {
 			return d.errorf("the rows of a group run over its end")
+		}
+		if d.items += len(rows[i].Row.Cells); d.items > MaxDeltaItems {
+			return d.errorf("more than %d rows and cells", MaxDeltaItems)
 		}
 	}
 	if left > 0 {

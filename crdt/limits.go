@@ -19,6 +19,9 @@ const (
 	MaxBlockBytes = 64 << 20
 	// MaxDeltaOrigins bounds the origins one delta may name, so that its dictionary stays small beside it.
 	MaxDeltaOrigins = 65536
+	// MaxDeltaItems bounds the rows and cells of one delta. On the wire they take as little as a byte, in memory up to 120: a delta of
+	// 256 KiB, to which chunks are filled, has half as many at most.
+	MaxDeltaItems = 1 << 19
 	// maxRefParts bounds the parts of a reference value, which this version stores without reading.
 	maxRefParts = 3
 )

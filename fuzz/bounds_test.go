@@ -59,7 +59,7 @@ func TestDenseRows(t *testing.T) {
 			}
 		})
 		bounded(t, len(delta), perRowByte, func() {
-			if rows, err := crdt.ParseDelta(string(delta), both{}); err != nil || len(rows) != n {
+			if rows, err := crdt.ParseDelta(string(delta), both{}, n); (err == nil) != (2*n <= crdt.MaxDeltaItems) || err == nil && len(rows) != n {
 				t.Errorf("a delta of %d rows: %v", n, err)
 			}
 		})

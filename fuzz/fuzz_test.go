@@ -198,7 +198,7 @@ func FuzzDelta(f *testing.F) {
 	f.Add(deltaOf([]crdt.RowDelta{wideRow(crdt.OpInsert, at, "c1", "c2"), wideRow(crdt.OpReplace, at, "c7", "c88"), wideRow(crdt.OpDelete, at)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, len(b), perRowByte, func() {
-			rows, err := crdt.ParseDelta(string(b), both{})
+			rows, err := crdt.ParseDelta(string(b), both{}, 1<<16)
 			same, rewriteErr := unchanged.Delta(string(b))
 			if err != nil {
 				return
@@ -207,7 +207,7 @@ func FuzzDelta(f *testing.F) {
 				t.Errorf("%x is rewritten as %x, %v", b, same, rewriteErr)
 			}
 			again := deltaOf(rows)
-			if back, err := crdt.ParseDelta(string(again), both{}); err != nil || !bytes.Equal(deltaOf(back), again) {
+			if back, err := crdt.ParseDelta(string(again), both{}, 1<<16); err != nil || !bytes.Equal(deltaOf(back), again) {
 				t.Errorf("%x is encoded again as %x, and that is not stable: %v", b, again, err)
 			}
 			for _, d := range rows {

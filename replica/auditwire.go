@@ -62,12 +62,9 @@ func (b *mendBody) rows(known *schemaSet) ([]crdt.RowDelta, []*crdt.Schema, erro
 		}
 	}
 	from := offered{known: known, told: t.schemas}
-	rows, err := crdt.ParseDelta(string(b.Delta), from)
+	rows, err := crdt.ParseDelta(string(b.Delta), from, maxMendRows)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrFrame, err)
-	}
-	if len(rows) > maxMendRows {
-		return nil, nil, fmt.Errorf("%w: MEND of %d rows, the limit is %d", ErrFrame, len(rows), maxMendRows)
 	}
 	return rows, from.used(rows), nil
 }

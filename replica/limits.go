@@ -82,6 +82,8 @@ const (
 	// go in parts, for what is put into one message must come whole. A value of the greatest size still makes one part.
 	rowChunks   = 64
 	maxRowBytes = crdt.MaxValueBytes
+	// maxChunkRows bounds the rows of a chunk that comes: some more than 256 KiB of the smallest.
+	maxChunkRows = 1 << 16
 	// lookBytes is for how much of a chunk's size one row is looked at, whether it is sent or not: 4,096 rows for a usual one, which
 	// are read in some 40 ms. All that a session comes by may have been sent already, at other transactions of the same rows.
 	lookBytes = 64

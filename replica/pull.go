@@ -306,7 +306,7 @@ func (p *pull) read(c chunkBody, cut crdt.Coverage, known *schemaSet) (*piece, e
 		}
 	}
 	offer := offered{known: known, told: p.told.schemas}
-	rows, err := crdt.ParseDelta(string(c.Delta), offer)
+	rows, err := crdt.ParseDelta(string(c.Delta), offer, maxChunkRows)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
@@ -448,7 +448,7 @@ func (r *Replica) tooEarly(l *link, ahead hlc.Timestamp) {
 func (r *Replica) mergeStage(v Round, p *pull) error {
 	known := offered{known: r.schemas}
 	err := p.stage.each(func(chunk []byte) error {
-		rows, err := crdt.ParseDelta(string(chunk), known)
+		rows, err := crdt.ParseDelta(string(chunk), known, maxChunkRows)
 		if err != nil {
 			return err
 		}

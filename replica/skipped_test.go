@@ -32,7 +32,7 @@ func TestChunkEndsAmongSkippedRows(t *testing.T) {
 		var b chunkBody
 		if f.Type == FrameChunk && decodeBody(f.Type, must(f.plain()), &b) == nil {
 			places[b.After.String()] = true
-			if got := must(crdt.ParseDelta(string(b.Delta), w.nodes[0].r.schemas)); len(got) == 0 {
+			if got := must(crdt.ParseDelta(string(b.Delta), w.nodes[0].r.schemas, maxChunkRows)); len(got) == 0 {
 				empty++
 			}
 		}
