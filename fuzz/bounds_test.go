@@ -113,6 +113,17 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestHiddenBomb: P17. A compressed body says how large it becomes. What follows the part that says so is not unpacked.
+func TestHiddenBomb(t *testing.T) {
+	encoder := must(zstd.NewWriter(nil))
+	body := append(encoder.EncodeAll(make([]byte, 2000), nil), encoder.EncodeAll(make([]byte, 60<<20), nil)...)
+	k := greeted(t)
+	bounded(t, len(body), perByte, func() { k.take(replica.Frame{Type: replica.FrameHeads, Zstd: true, Body: body}) })
+	if k.open {
+		t.Error("the link goes on")
+	}
+}
+
 func noiseOf(n int) []byte {
 	r := rand.New(rand.NewPCG(3, 4))
 	b := make([]byte, n)
