@@ -22,3 +22,25 @@ func TestDoneAheadOfTheClock(t *testing.T) {
 		t.Errorf("the stage is %+v, the link takes from %d", stage, l.takesFrom)
 	}
 }
+
+// TestEmptyChunksAreNoProgress: chunks that bring nothing, and are no further than the one before, do not hold a session for ever.
+func TestEmptyChunksAreNoProgress(t *testing.T) {
+	r := must(New(Config{NewOrigin: crdt.Origin{1}, NewGroup: GroupID{1}}, newMemStore()))
+	r.LinkUp(Instant{}, 1, "server")
+	r.links[0].greeted = true
+	r.pull = &pull{active: true, link: 1, id: 9, credit: startCredit}
+	place := *placeOf(Position{Stamp: crdt.Stamp{Time: 1, Origin: crdt.Origin{5}}})
+	for now, seq := int64(0), uint64(0); now < 5*millis(sessionTimeout); now, seq = now+millis(sessionTimeout)*9/10, seq+1 {
+		r.Tick(Instant{Mono: now})
+		if r.pull.active != (seq < 4) {
+			t.Fatalf("after %d chunks, of which 3 moved, the session goes on: %v", seq, r.pull.active)
+		}
+		if seq < 3 {
+			place.Time++
+		}
+		c := chunkBody{Session: 9, Seq: seq, Cut: &packed{}, After: &place, Delta: new(crdt.DeltaBuilder).Finish()}
+		if err := r.Step(nil, Instant{Mono: now}, 1, Frame{Type: FrameChunk, Body: encodeBody(c)}); err != nil || len(r.closed) > 0 {
+			t.Fatal(err, r.closed)
+		}
+	}
+}

@@ -23,7 +23,7 @@ type edit struct{ file, old, new string }
 var plantedBugs = []planted{
 	{name: "claims made per chunk", tests: "TestClaims", edits: []edit{
 		{"step.go", "t == FrameBlocks || t == FrameDone", "t == FrameBlocks || t == FrameDone || t == FrameChunk"},
-		{"pull.go", "	p.movedAt = r.now.Mono\n	p.chunks++", `	if err := r.learn(p.schemas); err != nil {
+		{"pull.go", "	p.chunks++", `	if err := r.learn(p.schemas); err != nil {
 		return err
 	}
 	if _, err := r.rows.merge(v, got.rows, false); err != nil {
@@ -32,7 +32,6 @@ var plantedBugs = []planted{
 	if at, err := c.After.position(); err == nil && !c.After.End && p.cut.Covers(at.Stamp) {
 		r.raise(at.Stamp.Origin, at.Stamp.Time-1)
 	}
-	p.movedAt = r.now.Mono
 	p.chunks++`},
 	}},
 	{name: "a session is gone on with anywhere", tests: "TestClaims", soak: true, edits: []edit{

@@ -240,12 +240,14 @@ func (r *Replica) onChunk(v Round, l *link, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if len(got.rows) > 0 || !got.after.same(p.after) { // else a server could hold the session for ever
+		p.movedAt = r.now.Mono
+	}
 	p.advance(got)
 	r.learnHeads(l, p.seen) // so that it can be asked to go on where this session breaks
 	if !r.ready {
 		r.batch.Copy = p.copyState()
 	}
-	p.movedAt = r.now.Mono
 	p.chunks++
 	if p.credit--; p.credit <= startCredit-moreCredit {
 		p.credit += moreCredit

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -195,6 +196,11 @@ func id16(b []byte) ([16]byte, error) {
 
 func placeOf(p Position) *placeBody {
 	return &placeBody{Origin: p.Stamp.Origin[:], Time: p.Stamp.Time, Table: p.Table, Key: []byte(p.Key.Encoded())}
+}
+
+// same reports whether two places are one; nil is none.
+func (p *placeBody) same(q *placeBody) bool {
+	return q != nil && bytes.Equal(p.Origin, q.Origin) && p.Time == q.Time && p.Table == q.Table && bytes.Equal(p.Key, q.Key) && p.End == q.End
 }
 
 func (p *placeBody) position() (Position, error) {
