@@ -2,6 +2,7 @@ package replica
 
 import (
 	"testing"
+	"time"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -42,5 +43,31 @@ func TestEmptyChunksAreNoProgress(t *testing.T) {
 		if err := r.Step(nil, Instant{Mono: now}, 1, Frame{Type: FrameChunk, Body: encodeBody(c)}); err != nil || len(r.closed) > 0 {
 			t.Fatal(err, r.closed)
 		}
+	}
+}
+
+// TestDoneOfManyOrigins: what a session costs at its end grows with the origins that it brings, and not with their square.
+func TestDoneOfManyOrigins(t *testing.T) {
+	took := func(origins int) time.Duration {
+		r := must(New(Config{NewOrigin: crdt.Origin{1}, NewGroup: GroupID{1}}, newMemStore()))
+		r.LinkUp(Instant{}, 1, "server")
+		r.links[0].greeted = true
+		r.pull = &pull{active: true, link: 1, id: 9}
+		cut := crdt.Coverage{}
+		for i := range origins {
+			cut[originNumber(i)] = 1
+		}
+		body := encodeBody(doneBody{Session: 9, Cut: packed{Heads: vectorOf(cut)}})
+		begin := time.Now()
+		if err := r.onDone(&memRound{memStore: newMemStore()}, r.links[0], body); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.coverage) != origins || string(r.sorted) != string(vectorOf(cut)) {
+			t.Fatalf("%d origins are claimed", len(r.coverage))
+		}
+		return time.Since(begin)
+	}
+	if few, many := took(5_000), took(200_000); many > 300*few { // it was 1,200 times
+		t.Errorf("5,000 origins take %v, 200,000 take %v", few, many)
 	}
 }

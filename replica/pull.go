@@ -401,11 +401,15 @@ func (r *Replica) onDone(v Round, l *link, body []byte) error {
 	}
 	r.pull = nil
 	r.clock.Update(ahead)
+	rose := false
 	for o, h := range cut {
-		if h > r.coverage[o] {
-			r.raise(o, h)
+		if r.claim(o, h) {
 			r.learned(l, o)
+			rose = true
 		}
+	}
+	if rose {
+		r.sorted = vectorOf(r.coverage) // once: a session may bring many origins
 	}
 	r.becomeReady(l)
 	r.stats.SessionsPulled++

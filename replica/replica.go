@@ -221,11 +221,17 @@ func (r *Replica) Dirty() bool { return !r.batch.IsZero() || r.rows.dirty() }
 
 // raise claims everything of origin o up to h.
 func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
+	if r.claim(o, h) {
+		r.sorted = r.sorted.with(o, h)
+	}
+}
+
+// claim is raise, but for sorted, which the caller brings up to date. It reports whether the head rose.
+func (r *Replica) claim(o crdt.Origin, h hlc.Timestamp) bool {
 	if h <= r.coverage[o] {
-		return
+		return false
 	}
 	r.coverage[o] = h
-	r.sorted = r.sorted.with(o, h)
 	r.hashed = false
 	if r.batch.Heads == nil {
 		r.batch.Heads = crdt.Coverage{}
@@ -235,6 +241,7 @@ func (r *Replica) raise(o crdt.Origin, h hlc.Timestamp) {
 	for _, l := range r.links {
 		r.compare(l, o)
 	}
+	return true
 }
 
 func (r *Replica) coverageHash() [16]byte {
