@@ -42,6 +42,7 @@ type Peer struct {
 	// Owned by the runner.
 	ctx      context.Context // ends soon after Close
 	core     *replica.Replica
+	seed     uint64          // of its session numbers
 	tape     *trace.Recorder // nil: nobody records
 	tapeFile *os.File
 	scratch  scratchFile
@@ -220,8 +221,9 @@ func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
 	}
 	cfg := replica.Config{
 		NeedOrigin: p.need, Forked: p.forked, Hub: p.cfg.Hub, Spoke: p.cfg.spoke(), Acks: p.cfg.acks(), Acked: p.acks,
-		After: opened.Lease, SessionSeed: uint64(time.Now().UnixNano()), Scratch: &p.scratch,
+		After: opened.Lease, SessionSeed: nextSeed(p.seed, time.Now()), Scratch: &p.scratch,
 	}
+	p.seed = cfg.SessionSeed
 	_, _ = rand.Read(cfg.NewOrigin[:])
 	if p.cfg.founds(p.ID()) {
 		_, _ = rand.Read(cfg.NewGroup[:])
@@ -235,6 +237,12 @@ func (p *Peer) load(ctx context.Context, opened sqlbridge.Opened) error {
 		p.in = append(p.in, replica.Input{Up: &replica.LinkUp{Link: link, Peer: peer.String()}})
 	}
 	return nil
+}
+
+// nextSeed returns where the session numbers of a load begin. Links outlive a load, and the other side passes over numbers that are not
+// greater than the last on its link: so they are beyond those of the load before, also where the clock was set back.
+func nextSeed(before uint64, now time.Time) uint64 {
+	return max(uint64(max(now.UnixNano(), 0)), before+1<<32)
 }
 
 // trackAtStart tracks tables when a group is founded: all that can be, or those named. A database that has a
