@@ -92,7 +92,7 @@ func mergeCells(a, b []Cell, floor Stamp) []Cell {
 }
 
 // newer returns the cell with the greater stamp. Equal stamps name one transaction, so their values are
-// equal; should a faulty peer break that, the greater encoding wins and the merge still is a lattice.
+// equal; should a faulty peer break that, the greater encoding wins, and any value over NULL, and the merge still is a lattice.
 func newer(a, b Cell) Cell {
 	if c := a.Stamp.Compare(b.Stamp); c < 0 || c == 0 && a.Value.enc < b.Value.enc {
 		return b

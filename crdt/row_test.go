@@ -231,6 +231,19 @@ func permutations(n int) (out [][]int) {
 	return out
 }
 
+// TestOneStampTwoValues: where two values have one stamp, all replicas keep the same. Each value here goes before those to its left.
+func TestOneStampTwoValues(t *testing.T) {
+	cell := func(v Value) Row { return Row{Cells: []Cell{{"a", Stamp{Time: 1, Origin: Origin{1}}, v}}} }
+	values := []Value{{}, Integer(0), Integer(1), Integer(500), Integer(-1), Blob(nil), Text(""), Text("b"), Text("aa"), Text("\xff"), Real(1), Real(0.1)}
+	for i, v := range values {
+		for j, w := range values {
+			if got, want := cell(v).Merge(cell(w)), cell(values[max(i, j)]); !got.Equal(want) {
+				t.Errorf("%s and %s are joined to %s", v, w, got)
+			}
+		}
+	}
+}
+
 // TestRowString: rows print on one line, for logs and failures.
 func TestRowString(t *testing.T) {
 	s := Stamp{Time: hlc.FromMillis(1_700_000_000_000), Origin: Origin{0xab}}
