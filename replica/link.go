@@ -89,6 +89,7 @@ func (r *Replica) LinkDown(now Instant, id LinkID) {
 			r.links = append(r.links[:i:i], r.links[i+1:]...)
 			r.dropSessions(l)
 			r.dropAudit(l)
+			r.dropHeld(l)
 			r.replant(l.id)
 			return
 		}

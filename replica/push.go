@@ -247,6 +247,26 @@ func (r *Replica) hold(b heldBlock) {
 	}
 }
 
+// dropHeld drops the blocks that came over a link that is gone and wait for one before them, which may have been lost with it. A session
+// brings them. Those that wait for the clock stay, and what follows them.
+func (r *Replica) dropHeld(l *link) {
+	for o, h := range r.held {
+		last := r.coverage[o]
+		h.blocks = slices.DeleteFunc(h.blocks, func(b heldBlock) bool {
+			if b.prev == last {
+				last = b.stamp.Time
+			} else if b.from == l.id {
+				h.bytes -= len(b.raw)
+				return true
+			}
+			return false
+		})
+		if len(h.blocks) == 0 {
+			delete(r.held, o)
+		}
+	}
+}
+
 // Due reports whether held blocks can be merged now, for which Release needs a round.
 func (r *Replica) Due(now Instant) bool {
 	r.now = now
