@@ -61,6 +61,15 @@ func (t FrameType) String() string {
 	return fmt.Sprintf("FRAME(%#02x)", byte(t))
 }
 
+// used reports whether this version reads frames of this type. Others are passed over, or end the link where they are critical.
+func (t FrameType) used() bool {
+	switch t {
+	case FrameVector, FrameAck, FrameSnapshot:
+		return false
+	}
+	return frameNames[t] != ""
+}
+
 // Frame is one message between two replicas: on the wire a type byte, the body's length as a uvarint,
 // and the body. A frame's body is never changed after it was made, so it may be shared between links.
 type Frame struct {

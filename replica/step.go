@@ -23,9 +23,13 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	if f.Type.Bulk() {
 		stream = 1
 	}
-	unasked := (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) || f.Type == FrameMend && !r.mends(l)
+	if !f.Type.used() && f.Critical && l.greeted {
+		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (the peer needs frame type %#02x)", ErrVersion, byte(f.Type)))
+		return nil
+	}
+	unasked := !f.Type.used() || (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) || f.Type == FrameMend && !r.mends(l)
 	if unasked && !l.parts[stream].begun(f.Type) {
-		l.parts[stream].pass(f) // of a session or an audit that was given up, or of none
+		l.parts[stream].pass(f) // of a later version, of a session or an audit that was given up, or of none
 		return nil
 	}
 	body, done, err := l.parts[stream].add(f)
@@ -37,7 +41,7 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 		return nil
 	}
 	if err == nil {
-		err = r.dispatch(v, l, f, body)
+		err = r.dispatch(v, l, f.Type, body)
 	}
 	var conflict *schemaConflictError
 	switch {
@@ -51,20 +55,20 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 	return nil
 }
 
-func (r *Replica) dispatch(v Round, l *link, f Frame, body []byte) error {
-	if f.Type == FrameHello {
+func (r *Replica) dispatch(v Round, l *link, t FrameType, body []byte) error {
+	if t == FrameHello {
 		return r.onHello(l, body)
 	}
-	if f.Type == FrameReject {
+	if t == FrameReject {
 		return r.onReject(l, body)
 	}
 	if !l.greeted {
-		if f.Type == FramePull {
+		if t == FramePull {
 			l.early = body // streams overtake each other: its HELLO is on the other one
 		}
 		return nil // else its HELLO was lost; ours is repeated until it answers
 	}
-	switch f.Type {
+	switch t {
 	case FrameBlocks:
 		return r.onBlocks(v, l, body)
 	case FrameSchema:
@@ -90,10 +94,7 @@ func (r *Replica) dispatch(v Round, l *link, f Frame, body []byte) error {
 	case FrameMend:
 		return r.onMend(v, l, body)
 	}
-	if f.Critical {
-		r.refuse(l, rejectBody{Reason: RejectVersion}, fmt.Errorf("%w (the peer needs frame type %#02x)", ErrVersion, byte(f.Type)))
-	}
-	return nil // a frame of a later version that may be skipped
+	return nil
 }
 
 func (r *Replica) onSchema(l *link, body []byte) error {

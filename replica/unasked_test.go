@@ -2,14 +2,21 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// TestUnaskedChunksAreNotUnpacked: P17, P18. A chunk that belongs to no session of ours costs neither memory nor time, whatever it would
-// become, also when it comes in several frames, and the link goes on.
-func TestUnaskedChunksAreNotUnpacked(t *testing.T) {
+// TestUnaskedFramesAreNotUnpacked: P17, P18. A chunk that belongs to no session of ours, and a frame that this version does not read, cost
+// neither memory nor time, whatever they would become, also when they come in several frames, and the link goes on.
+func TestUnaskedFramesAreNotUnpacked(t *testing.T) {
+	for _, kind := range []FrameType{FrameChunk, FrameVector, FrameAck, FrameSnapshot, 0x1f} {
+		t.Run(kind.String(), func(t *testing.T) { unasked(t, kind) })
+	}
+}
+
+func unasked(t *testing.T, kind FrameType) {
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -19,15 +26,26 @@ func TestUnaskedChunksAreNotUnpacked(t *testing.T) {
 	r := &Replica{links: []*link{l}}
 	for range 20 {
 		for i, part := range [][]byte{large[:100], large[100:]} {
-			if err := r.Step(nil, Instant{}, 1, Frame{Type: FrameChunk, Zstd: true, More: i == 0, Body: part}); err != nil {
+			if err := r.Step(nil, Instant{}, 1, Frame{Type: kind, Zstd: true, More: i == 0, Body: part}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if n := testing.AllocsPerRun(10, func() { _ = r.Step(nil, Instant{}, 1, Frame{Type: FrameChunk, Zstd: true, Body: large}) }); n > 2 {
+	if n := testing.AllocsPerRun(10, func() { _ = r.Step(nil, Instant{}, 1, Frame{Type: kind, Zstd: true, Body: large}) }); n > 2 {
 		t.Errorf("%v allocations", n)
 	}
-	if len(r.closed) > 0 || l.parts[1].begun(FrameChunk) {
+	if len(r.closed) > 0 || l.parts[0].begun(kind) || l.parts[1].begun(kind) {
 		t.Errorf("the link is closed: %v, or a part is kept", r.closed)
 	}
+	err = r.Step(nil, Instant{}, 1, Frame{Type: kind, Zstd: true, Critical: true, More: true, Body: large[:100]})
+	if refused := errors.Is(errors.Join(reasons(r)...), ErrVersion); err != nil || refused == kind.used() {
+		t.Errorf("a critical one: %v, closed is %v", err, r.closed)
+	}
+}
+
+func reasons(r *Replica) (all []error) {
+	for _, c := range r.closed {
+		all = append(all, c.Reason)
+	}
+	return all
 }
