@@ -188,10 +188,14 @@ func (r *round) collectRows(rows []replica.RowChange) ([]*table, error) {
 	var order []*table
 	named, gone := map[crdt.Stamp][]replica.RowKey{}, map[crdt.Stamp][]replica.RowKey{}
 	var before, after []crdt.Stamp
+	newest := map[string]*crdt.Schema{} // rows that were put ahead may come before a column that others have
+	for _, c := range rows {
+		newest[c.Schema.Table] = c.Schema
+	}
 	for _, c := range rows {
 		t := grown[c.Schema.Table]
 		if t == nil {
-			t = r.grown(c.Schema)
+			t = r.grown(newest[c.Schema.Table])
 			grown[c.Schema.Table] = t
 			if t != r.tables[t.name] {
 				order = append(order, t)

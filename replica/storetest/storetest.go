@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) Open) {
 		}
 	})
 	t.Run("a claim given up", func(t *testing.T) { testUnclaimed(t, open(t)) })
+	t.Run("a table that grows", func(t *testing.T) { testGrowing(t, open(t)) })
 	t.Run("abort", func(t *testing.T) { testAbort(t, open(t)) })
 	t.Run("a large transaction", func(t *testing.T) { testLarge(t, open(t)) })
 	t.Run("a first copy", func(t *testing.T) { testCopy(t, open(t)) })
@@ -342,6 +343,32 @@ func restartAfterPut(t *testing.T, open Open, s replica.Store, g *generator) rep
 		compareRows(t, g, v)
 	})
 	return s
+}
+
+// testGrowing puts a row ahead, and commits one with a column that its table got in between.
+func testGrowing(t *testing.T, open Open) {
+	s := open(t)
+	defer s.Close()
+	at := crdt.Stamp{Time: 7, Origin: crdt.Origin{1}}
+	b := replica.Batch{Origin: at.Origin, Heads: crdt.Coverage{at.Origin: at.Time}, Put: true}
+	columns := []string{"a", "b"}
+	for i := range columns {
+		schema, err := crdt.NewSchema("t", []string{"id"}, columns[:i+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		op := crdt.Op{Kind: crdt.OpInsert, Sets: []crdt.Set{{Column: columns[i], Value: crdt.Integer(5)}}}
+		b.Schemas = append(b.Schemas, schema)
+		b.Rows = append(b.Rows, replica.RowChange{Schema: schema, Key: crdt.MustKey(crdt.Integer(int64(i))), New: op.Delta(at, crdt.Stamp{})})
+	}
+	commit(t, s, b)
+	read(t, s, func(v replica.View) {
+		for _, c := range b.Rows {
+			if got, err := v.Rows([]replica.RowKey{{Table: "t", Key: c.Key}}); err != nil || !got[0].Equal(c.New) {
+				t.Errorf("row %s was committed as %s and is read as %v, %v", c.Key, c.New, got, err)
+			}
+		}
+	})
 }
 
 func testAbort(t *testing.T, open Open) {
