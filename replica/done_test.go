@@ -1,8 +1,8 @@
 package replica
 
 import (
+	"runtime"
 	"testing"
-	"time"
 
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/hlc"
@@ -48,7 +48,7 @@ func TestEmptyChunksAreNoProgress(t *testing.T) {
 
 // TestDoneOfManyOrigins: what a session costs at its end grows with the origins that it brings, and not with their square.
 func TestDoneOfManyOrigins(t *testing.T) {
-	took := func(origins int) time.Duration {
+	allocated := func(origins int) uint64 {
 		r := must(New(Config{NewOrigin: crdt.Origin{1}, NewGroup: GroupID{1}}, newMemStore()))
 		r.LinkUp(Instant{}, 1, "server")
 		r.links[0].greeted = true
@@ -58,16 +58,18 @@ func TestDoneOfManyOrigins(t *testing.T) {
 			cut[originNumber(i)] = 1
 		}
 		body := encodeBody(doneBody{Session: 9, Cut: packed{Heads: vectorOf(cut)}})
-		begin := time.Now()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		if err := r.onDone(&memRound{memStore: newMemStore()}, r.links[0], body); err != nil {
 			t.Fatal(err)
 		}
 		if len(r.coverage) != origins || string(r.sorted) != string(vectorOf(cut)) {
 			t.Fatalf("%d origins are claimed", len(r.coverage))
 		}
-		return time.Since(begin)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
 	}
-	if few, many := took(5_000), took(200_000); many > 300*few { // it was 1,200 times
-		t.Errorf("5,000 origins take %v, 200,000 take %v", few, many)
+	if few, many := allocated(1_000), allocated(20_000); many > 50*few { // the square would be 400 times
+		t.Errorf("1,000 origins take %d bytes, 20,000 take %d", few, many)
 	}
 }
