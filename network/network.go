@@ -157,6 +157,9 @@ func Open(cfg Config) (*Network, error) {
 		ConnectedF:    func(_ libp2pnet.Network, c libp2pnet.Conn) { n.preferDirect(c); n.connected(c.RemotePeer()) },
 		DisconnectedF: func(_ libp2pnet.Network, c libp2pnet.Conn) { n.ended(c.RemotePeer()) }, // perhaps before there was a link
 	})
+	if err := n.listen(cfg.Listen); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	for _, a := range cfg.Connect {
 		n.Connect(a)
 	}
@@ -187,16 +190,20 @@ func newHost(cfg Config, gate *Network) (host.Host, error) {
 		limits.Close()
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	for i, a := range cfg.Listen {
-		if slices.ContainsFunc(cfg.Listen[:i], func(b Addr) bool { return b.String() == a.String() }) {
+	return h, nil
+}
+
+// listen begins to take connections, of which everybody who must know has asked to be told by now.
+func (n *Network) listen(addrs []Addr) error {
+	for i, a := range addrs {
+		if slices.ContainsFunc(addrs[:i], func(b Addr) bool { return b.String() == a.String() }) {
 			continue // libp2p would panic over some
 		}
-		if err := h.Network().Listen(a.Multi); err != nil {
-			h.Close()
-			return nil, explainListen(a, err)
+		if err := n.host.Network().Listen(a.Multi); err != nil {
+			return explainListen(a, err)
 		}
 	}
-	return h, nil
+	return nil
 }
 
 // explainListen turns libp2p's report into one sentence.
