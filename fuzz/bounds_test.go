@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -136,14 +137,20 @@ func noiseOf(n int) []byte {
 // TestMessageInParts: P17. A message that goes on and on ends the link at the limit of its kind. One that nobody asked for, or of a kind
 // that nobody knows, is passed over for as long as it likes.
 func TestMessageInParts(t *testing.T) {
-	part := make([]byte, replica.MaxFrameBytes)
+	const size = replica.MaxFrameBytes - 4
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	for kind, most := range map[replica.FrameType]int{
 		replica.FrameBlocks: 0, replica.FrameHeads: 8, replica.FrameSchema: 8, replica.FramePull: 8, replica.FrameChunk: 64, replica.FrameAudit: 8, 0x1f: 64,
 	} {
 		k := greeted(t)
-		taken := 0
+		taken, sum := 0, uint32(0)
 		for ; k.open && taken <= 64; taken++ {
-			k.take(replica.Frame{Type: kind, More: true, Body: part})
+			f := replica.Frame{Type: kind, More: true, Cont: taken > 0, Body: make([]byte, size)}
+			before := sum
+			if sum = crc32.Update(sum, castagnoli, f.Body); f.Cont {
+				f.Body = append(binary.BigEndian.AppendUint32(nil, before), f.Body...)
+			}
+			k.take(f)
 		}
 		if taken != most+1 {
 			t.Errorf("%s: the link ends with part %d of 1 MiB, want %d", kind, taken, most+1)

@@ -154,7 +154,7 @@ func FuzzBody(f *testing.F) {
 		if !k.r.Status().Pulling {
 			t.Fatal("it is not in a session")
 		}
-		frame := replica.Frame{Type: replica.FrameType(kind & 0x1f), Critical: kind&0x20 != 0, More: kind&0x40 != 0, Body: body}
+		frame := replica.Frame{Type: replica.FrameType(kind & 0x1f), Critical: kind&0x20 != 0, Cont: kind&0x20 != 0, More: kind&0x40 != 0, Body: body}
 		bounded(t, len(body), 2*perRowByte, func() { k.take(frame) })
 		k.sound()
 	})
@@ -184,10 +184,10 @@ func FuzzAudit(f *testing.F) {
 			case k != b || frame.Type != replica.FrameAudited && frame.Type != replica.FrameMend:
 				return frame
 			case kind != 0:
-				frame = replica.Frame{Type: replica.FrameType(kind & 0x1f), More: kind&0x40 != 0, Body: body}
+				frame = replica.Frame{Type: replica.FrameType(kind & 0x1f), Cont: kind&0x20 != 0, More: kind&0x40 != 0, Body: body}
 				kind = 0
 			case kind2 != 0:
-				frame = replica.Frame{Type: replica.FrameType(kind2 & 0x1f), More: kind2&0x40 != 0, Body: body2}
+				frame = replica.Frame{Type: replica.FrameType(kind2 & 0x1f), Cont: kind2&0x20 != 0, More: kind2&0x40 != 0, Body: body2}
 				kind2 = 0
 			}
 			return frame

@@ -13,7 +13,7 @@ func (f Frame) String() string {
 		return fmt.Sprintf("%s, %d bytes, more follows", f.Type, len(f.Body))
 	}
 	body, err := f.plain()
-	if err != nil {
+	if f.Cont || err != nil {
 		return fmt.Sprintf("%s, %d bytes, the end of more", f.Type, len(f.Body))
 	}
 	return strings.TrimSpace(f.Type.String() + " " + describe(f.Type, body))

@@ -32,8 +32,8 @@ const (
 	FrameMend     FrameType = 0x11 // whole rows, to be joined
 
 	frameTypeMask FrameType = 0x1f
-	flagCritical  byte      = 0x20 // a peer that does not know the type must refuse, not skip
-	flagMore      byte      = 0x40 // the body goes on in the next frame of this stream
+	flagCritical  byte      = 0x20 // a peer that does not know the type must refuse, not skip; turned round in a frame that goes on with a body
+	flagMore      byte      = 0x40 // the body goes on in the next frame of this type
 	flagZstd      byte      = 0x80 // the body is one zstd frame
 )
 
@@ -77,8 +77,12 @@ type Frame struct {
 	Critical bool // a receiver that does not know Type must end the link with VERSION
 	Zstd     bool // the whole body is one compressed piece
 	More     bool // the body goes on in the next frame of this type
+	Cont     bool // the frame goes on with a body: Body is a checksum of what came before, and more of it
 	Body     []byte
 }
+
+// critical reports whether frames of this type are critical. Of a type that this version does not know nobody can say: the frame does.
+func (t FrameType) critical() bool { return t == FrameHello }
 
 // ErrFrame wraps every refusal of bytes that are not a frame. The link they came from is beyond repair,
 // for nobody knows where its next frame begins.
@@ -87,7 +91,7 @@ var ErrFrame = errors.New("replica: malformed frame")
 // AppendFrame appends the encoded frame to dst.
 func AppendFrame(dst []byte, f Frame) []byte {
 	head := byte(f.Type & frameTypeMask)
-	if f.Critical {
+	if f.Critical != f.Cont {
 		head |= flagCritical
 	}
 	if f.Zstd {
@@ -125,13 +129,18 @@ func ReadFrame(r *bufio.Reader, grow func(n int) error) (Frame, error) {
 	if _, err := io.ReadFull(r, body); err != nil {
 		return Frame{}, unexpected(err)
 	}
-	return Frame{
+	f := Frame{
 		Type:     FrameType(head) & frameTypeMask,
 		Critical: head&flagCritical != 0,
 		Zstd:     head&flagZstd != 0,
 		More:     head&flagMore != 0,
 		Body:     body,
-	}, nil
+	}
+	if f.Type.used() {
+		f.Cont = f.Critical != f.Type.critical()
+		f.Critical = f.Type.critical()
+	}
+	return f, nil
 }
 
 // unexpected turns an end of input inside a frame into io.ErrUnexpectedEOF.

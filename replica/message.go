@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -16,21 +18,33 @@ var (
 
 // frames cuts a message into frames, compressed where that makes it smaller.
 func frames(t FrameType, body []byte) []Frame {
-	f := Frame{Type: t, Body: body, Critical: t == FrameHello}
+	f := Frame{Type: t, Body: body, Critical: t.critical()}
 	if len(body) >= compressFrom {
 		if small := zstdEncoder.EncodeAll(body, make([]byte, 0, len(body)/2)); len(small) < len(body)*9/10 && len(body) <= maxInflation*len(small) {
 			f.Body, f.Zstd = small, true
 		}
 	}
 	var out []Frame
-	for len(f.Body) > pieceBytes {
-		part := f
-		part.Body, part.More = f.Body[:pieceBytes], true
-		out = append(out, part)
-		f.Body = f.Body[pieceBytes:]
+	sum := uint32(0)
+	for body = f.Body; ; body = body[pieceBytes:] {
+		piece := f
+		piece.Body, piece.More = body[:min(len(body), pieceBytes)], len(body) > pieceBytes
+		before := sum
+		if sum = crc32.Update(sum, castagnoli, piece.Body); len(out) > 0 {
+			piece.Cont = true
+			piece.Body = append(binary.BigEndian.AppendUint32(make([]byte, 0, sumBytes+len(piece.Body)), before), piece.Body...)
+		}
+		if out = append(out, piece); !piece.More {
+			return out
+		}
 	}
-	return append(out, f)
 }
+
+// sumBytes is how much of a frame that goes on with a body is the checksum (CRC-32C) of all of the body that came before: by it a frame is
+// known whose forerunner was lost.
+const sumBytes = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // limit returns the most bytes that a message of this type may have, after decompression.
 func (t FrameType) limit() int {
@@ -43,37 +57,46 @@ func (t FrameType) limit() int {
 	return maxControlBytes
 }
 
-// assembler puts the frames of one stream together again.
+// assembler puts the frames of one stream together again. Of a message of which a piece was lost, as a queue that is full loses them, it
+// forgets the rest.
 type assembler struct {
-	parts map[FrameType][]byte
+	parts map[FrameType]message
+}
+
+// message is what has come of one.
+type message struct {
+	body []byte
+	sum  uint32
 }
 
 // add takes the next frame and returns the whole message, or done = false while more of it is to come.
 func (a *assembler) add(f Frame) (body []byte, done bool, err error) {
-	body = f.Body
-	part, begun := a.parts[f.Type]
-	if begun && part == nil {
-		a.pass(f)
-		return nil, false, nil
+	var came message
+	if f.Cont {
+		if len(f.Body) < sumBytes {
+			return nil, false, fmt.Errorf("%w: %s goes on with %d bytes", ErrFrame, f.Type, len(f.Body))
+		}
+		var begun bool
+		if came, begun = a.parts[f.Type]; !begun || came.sum != binary.BigEndian.Uint32(f.Body) {
+			a.drop(f.Type)
+			return nil, false, nil
+		}
+		f.Body = f.Body[sumBytes:]
 	}
-	if begun || f.More {
-		if limit := f.Type.limit(); len(part)+len(body) > limit {
-			return nil, false, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, limit)
-		}
-		if part == nil {
-			part = []byte{} // a nil part is one that is passed over
-		}
-		body = append(part, body...)
+	a.drop(f.Type)
+	if limit := f.Type.limit(); len(came.body)+len(f.Body) > limit {
+		return nil, false, fmt.Errorf("%w: %s over %d bytes", ErrFrame, f.Type, limit)
 	}
 	if f.More {
 		if a.parts == nil {
-			a.parts = map[FrameType][]byte{}
+			a.parts = map[FrameType]message{}
 		}
-		a.parts[f.Type] = body
+		a.parts[f.Type] = message{append(came.body, f.Body...), crc32.Update(came.sum, castagnoli, f.Body)}
 		return nil, false, nil
 	}
-	delete(a.parts, f.Type)
-	f.Body = body
+	if f.Cont {
+		f.Body = append(came.body, f.Body...)
+	}
 	body, err = f.plain()
 	return body, true, err
 }
@@ -84,17 +107,8 @@ func (a *assembler) begun(t FrameType) bool {
 	return ok
 }
 
-// pass passes over a message that begins with this frame, or that is passed over already: it is neither kept nor inflated.
-func (a *assembler) pass(f Frame) {
-	if !f.More {
-		delete(a.parts, f.Type)
-		return
-	}
-	if a.parts == nil {
-		a.parts = map[FrameType][]byte{}
-	}
-	a.parts[f.Type] = nil
-}
+// drop forgets a message that is under way. What follows of it is passed over.
+func (a *assembler) drop(t FrameType) { delete(a.parts, t) }
 
 // plain returns the body of a frame that is a message of its own.
 func (f Frame) plain() ([]byte, error) {

@@ -46,7 +46,7 @@ func (r *Replica) content(in Input) bool {
 // block comes once from every neighbour, and a commit for each would wait for the disk for nothing.
 func (r *Replica) allMerged(from LinkID, f Frame) bool {
 	l := r.link(from)
-	if l == nil || f.More || l.parts[0].parts[f.Type] != nil {
+	if l == nil || f.More || f.Cont {
 		return false
 	}
 	body, err := f.plain()

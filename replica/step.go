@@ -28,14 +28,14 @@ func (r *Replica) Step(v Round, now Instant, id LinkID, f Frame) error {
 		return nil
 	}
 	unasked := !f.Type.used() || (f.Type == FrameChunk || f.Type == FrameDone) && !r.pulls(l) || f.Type == FrameMend && !r.mends(l)
-	if unasked && !l.parts[stream].begun(f.Type) {
-		l.parts[stream].pass(f) // of a later version, of a session or an audit that was given up, or of none
+	if unasked { // of a later version, of a session or an audit that was given up, or of none
+		l.parts[stream].drop(f.Type)
 		return nil
 	}
 	body, done, err := l.parts[stream].add(f)
 	if err == nil && !done {
 		// A piece of a chunk of the session under way is progress; one smaller would let a server hold the session for ever.
-		if f.Type == FrameChunk && r.pulls(l) && l.parts[stream].parts[f.Type] != nil && len(f.Body) >= pieceBytes {
+		if f.Type == FrameChunk && l.parts[stream].begun(f.Type) && len(f.Body) >= pieceBytes {
 			r.pull.movedAt = now.Mono
 		}
 		return nil

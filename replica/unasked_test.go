@@ -2,7 +2,9 @@ package replica
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -26,7 +28,10 @@ func unasked(t *testing.T, kind FrameType) {
 	r := &Replica{links: []*link{l}}
 	for range 20 {
 		for i, part := range [][]byte{large[:100], large[100:]} {
-			if err := r.Step(nil, Instant{}, 1, Frame{Type: kind, Zstd: true, More: i == 0, Body: part}); err != nil {
+			if i == 1 {
+				part = append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(large[:100], castagnoli)), part...)
+			}
+			if err := r.Step(nil, Instant{}, 1, Frame{Type: kind, Zstd: true, More: i == 0, Cont: i == 1, Body: part}); err != nil {
 				t.Fatal(err)
 			}
 		}

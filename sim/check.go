@@ -242,7 +242,7 @@ func same(a, b crdt.Coverage) bool { return a.Includes(b) && b.Includes(a) }
 
 // checkSend checks that nothing is told that is not durable.
 func (w *World) checkSend(m *machine, f replica.Frame) {
-	if f.More || f.Zstd {
+	if f.More || f.Cont || f.Zstd {
 		return
 	}
 	if f.Type == replica.FrameHeads { // the others count them as acknowledgements

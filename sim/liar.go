@@ -247,7 +247,7 @@ func packed(c crdt.Coverage) []any { return []any{[]byte{}, []byte{}, vector(c)}
 // falsify changes what a liar sends, where that is armed.
 func (w *World) falsify(m, to *machine, f replica.Frame) replica.Frame {
 	how := w.lies.next[to]
-	if !m.liar || f.Zstd || f.More || f.Type != replica.FrameChunk && f.Type != replica.FrameDone {
+	if !m.liar || f.Zstd || f.More || f.Cont || f.Type != replica.FrameChunk && f.Type != replica.FrameDone {
 		return f
 	}
 	var body map[uint64]cbor.RawMessage
