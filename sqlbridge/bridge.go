@@ -407,7 +407,7 @@ func (b *Bridge) Poll(ctx context.Context) (bool, error) {
 	if moved {
 		b.noteLast(ctx)
 	}
-	return moved || b.driftDue, nil
+	return moved || b.driftDue && b.ready, nil // before, nothing is captured
 }
 
 // Reopen takes a new connection and looks at the file as Open did, after a round failed or the file turned out
