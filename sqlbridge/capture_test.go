@@ -314,13 +314,12 @@ func TestRefusedTables(t *testing.T) {
 		CREATE TABLE nocase(id TEXT COLLATE NOCASE PRIMARY KEY);
 		CREATE TABLE partial(id TEXT PRIMARY KEY, v); CREATE UNIQUE INDEX partial_v ON partial(v) WHERE v > 0;
 		CREATE TABLE expr(id TEXT PRIMARY KEY, v); CREATE UNIQUE INDEX expr_v ON expr(lower(v));
-		CREATE TABLE audited(id TEXT PRIMARY KEY); CREATE TRIGGER audit AFTER INSERT ON audited BEGIN INSERT INTO good VALUES(NEW.id); END;
 		CREATE VIEW seen AS SELECT * FROM good;`, Options{})
-	rep, err := a.b.Track(context.Background(), []string{"good", "nokey", "nocase", "partial", "expr", "audited", "seen", "missing"}, false)
+	rep, err := a.b.Track(context.Background(), []string{"good", "nokey", "nocase", "partial", "expr", "seen", "missing"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(rep.Tracked) != "[good]" || len(rep.Refused) != 7 {
+	if fmt.Sprint(rep.Tracked) != "[good]" || len(rep.Refused) != 6 {
 		t.Errorf("tracked %v, refused %v", rep.Tracked, rep.Refused)
 	}
 	for _, r := range rep.Refused {

@@ -46,7 +46,8 @@ type table struct {
 	rowidKey     bool     // the key is the rowid (INTEGER PRIMARY KEY)
 	autoinc      bool     // AUTOINCREMENT
 	rowid        string   // a name for the rowid that no column hides, "" where there is none or it is the key
-	userTriggers []string // triggers of the user on it
+	userTriggers []string // triggers of the user on it, which run for all rows
+	effects      []effect // those that run only where a program writes
 
 	statements map[string]string // made for it, by what they do
 	known      []string          // columns as the last projection knew them; nil: all
@@ -67,6 +68,9 @@ func (t *table) renamed() bool {
 }
 
 type index struct{ name, sql string }
+
+// effect is a trigger of the user with effects beyond a refusal: it writes tables, or has rows ignored.
+type effect struct{ name, sql string }
 
 // reasonMissing is why a table is refused, or suspended, that is not there.
 const reasonMissing = "there is no such table"
@@ -343,12 +347,11 @@ func (t *table) readUnique(ctx context.Context, q querier, name string, pk, part
 	return nil
 }
 
-// readTriggers notes the user's triggers on the table and refuses those that write: they would fire on rows that come from others
-// too, and there is no SQL that holds them back. What they write into a virtual table is as it should be: an index of the words of
-// the rows here.
+// readTriggers notes the user's triggers on the table. Those that write tables must not run for rows that come from others: what they
+// wrote comes as rows, too. What they write into a virtual table is as it should be: an index of the words of the rows here.
 func (t *table) readTriggers(ctx context.Context, q querier) error {
 	rows, err := q.QueryContext(ctx, `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE
-		AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\' ORDER BY name`, t.name)
+		AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\' ORDER BY rowid`, t.name)
 	if err != nil {
 		return err
 	}
@@ -358,21 +361,15 @@ func (t *table) readTriggers(ctx context.Context, q querier) error {
 		return err
 	}
 	for rows.Next() {
-		var name, text string
-		if err := rows.Scan(&name, &text); err != nil {
+		var e effect
+		if err := rows.Scan(&e.name, &e.sql); err != nil {
 			return err
 		}
-		t.userTriggers = append(t.userTriggers, name)
-		body, _ := tokens(text)
-		for _, target := range written(body) {
-			if !slices.Contains(virtual, strings.ToLower(target)) {
-				return &RefusedError{t.name, fmt.Sprintf("its trigger %s writes the table %s", name, target),
-					"do that work in the program, or drop the trigger: it would run again for every row that comes from another peer"}
-			}
-		}
-		if ignores(body) {
-			return &RefusedError{t.name, fmt.Sprintf("its trigger %s has rows ignored", name),
-				"use RAISE(ABORT, 'the reason'): a row from another peer is then parked, with that reason, and not lost in silence"}
+		body, _ := tokens(e.sql)
+		if ignores(body) || slices.ContainsFunc(written(body), func(target string) bool { return !slices.Contains(virtual, strings.ToLower(target)) }) {
+			t.effects = append(t.effects, e)
+		} else {
+			t.userTriggers = append(t.userTriggers, e.name)
 		}
 	}
 	return rows.Err()

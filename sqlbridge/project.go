@@ -26,13 +26,53 @@ func (b *Bridge) project(r *round, changes []replica.RowChange) error {
 			return err
 		}
 	}
+	return b.heldBack(r, func() error { return b.projectAll(r, changes) })
+}
+
+// heldBack calls f while no trigger captures, and then puts back those of the user that f dropped.
+func (b *Bridge) heldBack(r *round, f func() error) error {
 	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
 		return err
 	}
-	if err := b.projectAll(r, changes); err != nil {
+	if err := f(); err != nil {
+		return err
+	}
+	if err := r.putBack(); err != nil {
 		return err
 	}
 	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
+}
+
+// dropEffects drops the triggers of a table that must not run for rows from elsewhere: nothing in SQL holds them back. They are put back
+// in the same transaction, so that others see only that the schema has moved.
+func (r *round) dropEffects(t *table) error {
+	if r.dropped[t] {
+		return nil
+	}
+	for _, e := range t.effects {
+		if _, err := r.b.conn.ExecContext(r.ctx, "DROP TRIGGER "+quote(e.name)); err != nil {
+			return fmt.Errorf("hold back the trigger %s: %w", e.name, err)
+		}
+		r.dropped[t] = true
+	}
+	return nil
+}
+
+func (r *round) putBack() error {
+	if len(r.dropped) == 0 {
+		return nil
+	}
+	for t := range r.dropped {
+		for _, e := range t.effects {
+			if _, err := r.b.conn.ExecContext(r.ctx, e.sql); err != nil {
+				return fmt.Errorf("put back the trigger %s of %s: %w", e.name, t.name, err)
+			}
+		}
+	}
+	clear(r.dropped)
+	v, err := r.b.pragma(r.ctx, "schema_version")
+	r.b.schemaVersion = v // moved by us
+	return err
 }
 
 func (b *Bridge) projectAll(r *round, changes []replica.RowChange) error {
@@ -82,13 +122,7 @@ func (b *Bridge) projectCopy(r *round) error {
 			return err
 		}
 	}
-	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
-		return err
-	}
-	if err := b.projectAll(r, defs); err != nil {
-		return err
-	}
-	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
+	return b.heldBack(r, func() error { return b.projectAll(r, defs) })
 }
 
 // keepUnshown notes what a table that is left alone shows of rows that changed.
@@ -103,6 +137,9 @@ func (b *Bridge) keepUnshown(r *round, s *stored, changes []replica.RowChange) e
 
 // projectTable shows a whole table from the stored rows.
 func (b *Bridge) projectTable(r *round, t *table) error {
+	if err := r.dropEffects(t); err != nil {
+		return err
+	}
 	err := b.exec(r.ctx, `DELETE FROM _rowmesh_unshown WHERE tbl = ?1 AND k NOT IN (SELECT k FROM _rowmesh_parked WHERE tbl = ?1)`, t.tbl)
 	if err != nil {
 		return err
@@ -284,6 +321,11 @@ func (p *projector) place(a *arbiter) error {
 }
 
 func (p *projector) carryOut() error {
+	if len(p.hide)+len(p.clear)+len(p.show) > 0 {
+		if err := p.r.dropEffects(p.t); err != nil {
+			return err
+		}
+	}
 	for _, k := range slices.Concat(p.hide, p.clear) {
 		if err := p.remove(k); err != nil {
 			return err
