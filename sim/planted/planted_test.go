@@ -35,7 +35,7 @@ var bugs = []bug{
 	{"gaps are accepted", "replica/push.go", "case b.prev > head || ", "case ", true},
 	{"a broken session claims its cut", "replica/pull.go", "	r.pull.active = false\n", "	r.pull.active = false\n	for o, h := range r.pull.cut {\n		r.raise(o, h)\n	}\n", true},
 	{"a session makes one pass", "replica/serve.go", "for err == nil && done && !s.cut.Includes(r.coverage) {", "for s.cut = r.coverage.Clone(); false; {", false},
-	{"only the named transaction's cells are sent", "replica/serve.go", "if !f.visitedEarlier(row.Row, at) && !f.add(row) {", "but := crdt.Coverage{}\n		for _, s := range row.Row.Stamps(nil) {\n			if s.Origin != at.Origin {\n				but[s.Origin] = max(but[s.Origin], s.Time)\n			}\n		}\n		if !f.visitedEarlier(row.Row, at) && !f.add(RowState{row.RowKey, row.Row.Without(but)}) {", false},
+	{"only the named transaction's cells are sent", "replica/serve.go", "		if !f.add(here, row.Row) {\n", "		but := crdt.Coverage{}\n		for _, s := range row.Row.Stamps(nil) {\n			if s.Origin != at.Origin {\n				but[s.Origin] = max(but[s.Origin], s.Time)\n			}\n		}\n		if !f.add(here, row.Row.Without(but)) {\n", false},
 	{"a first copy that is begun anew keeps its rows", "replica/pull.go", "r.batch.Restart, r.batch.Copy = true, []byte{}", "r.batch.Copy = []byte{}", false},
 	{"a first copy goes on a row too late", "replica/serve.go", "			after = s.after.Key\n", "			after = s.after.Key\n			if s.seq == 0 {\n				if err := v.Scan(t, after, func(rows []RowState) bool { after = rows[0].Key; return false }); err != nil {\n					return err\n				}\n			}\n", false},
 	{"rows that were put ahead are read from the cache", "replica/rows.go", "		s.cache.Remove(k)\n", "		s.cache.Add(k, s.changed[k].old)\n", false},
