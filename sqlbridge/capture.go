@@ -230,7 +230,7 @@ func (d *drainer) drift(due []*table, first []crdt.Op, yield func([]crdt.Op) err
 				return fmt.Errorf("look for missing rows of table %s: %w", t.name, err)
 			}
 		}
-		err := d.r.differences(t, func(op crdt.Op) error {
+		err := d.r.differences(t, drifted, func(op crdt.Op) error {
 			if done, err := d.named.has(replica.RowKey{Table: op.Table, Key: op.Key}); err != nil || done {
 				return err
 			}

@@ -131,7 +131,7 @@ func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (
 			r.b.keptLocal[t.name]++
 			r.b.log.Warn("a row stays on this machine: one of its values is larger than 16 MiB", "table", t.name, "key", k)
 		}
-		if op, differs := t.difference(k, was[i], row, here, reborn(k)); differs {
+		if op, differs := t.difference(k, was[i], row, here, reborn(k), entered); differs {
 			ops = append(ops, op)
 		}
 	}
@@ -145,7 +145,7 @@ func (r *round) compare(t *table, keys []crdt.Key, reborn func(crdt.Key) bool) (
 //	yes    no              delete
 //	yes    yes, equal      none
 //	yes    yes, different  replace where the row may have been reborn, else an update of what differs
-func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn bool) (crdt.Op, bool) {
+func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn bool, why occasion) (crdt.Op, bool) {
 	op := crdt.Op{Table: t.name, Key: k}
 	switch {
 	case here && row.tooLarge():
@@ -159,12 +159,12 @@ func (t *table) difference(k crdt.Key, was crdt.Row, row tableRow, here, reborn 
 		return op, true
 	case !was.Alive():
 		op.Kind = crdt.OpInsert
-	case t.differing(was, row) == nil:
+	case t.differing(was, row, why) == nil:
 		return op, false
 	case reborn:
 		op.Kind = crdt.OpReplace
 	default:
-		op.Sets = t.differing(was, row)
+		op.Sets = t.differing(was, row, why)
 		return op, true
 	}
 	for i, c := range t.cols {
@@ -178,18 +178,34 @@ func (row tableRow) tooLarge() bool {
 	return slices.ContainsFunc(row, func(v crdt.Value) bool { return v.Size() > crdt.MaxValueBytes })
 }
 
+// occasion says why a row is compared.
+type occasion int
+
+const (
+	entered occasion = iota // an entry of the outbox names it
+	drifted                 // all of its table is compared, because edits may have gone unnoticed
+	checked                 // the user wants to know what differs
+)
+
 // differing returns the columns in which a row differs from what was shown.
-func (t *table) differing(was crdt.Row, row tableRow) (sets []crdt.Set) {
+func (t *table) differing(was crdt.Row, row tableRow, why occasion) (sets []crdt.Set) {
 	for i, c := range t.cols {
 		cell, ok := was.Cell(c.name)
+		fresh := t.fresh(c.name)
 		value := cell.Value
-		if !ok || t.fresh(c.name) {
-			if !c.constant {
-				continue // SQLite chose the value when the row was shown; nobody can say if it changed
-			}
+		switch {
+		case ok && !fresh:
+		case ok && why == drifted && len(t.gone()) == 0:
+			continue // what others wrote to the new column is worth more than what a migration filled in
+		case c.constant:
 			value = c.dflt
+		case ok || why == checked || why == drifted && !fresh:
+			continue // SQLite chose the value when the row was shown, or when the column was made; nobody can say if it changed
+		default: // the same, but somebody wrote: the value goes along, so that the others show it too
+			sets = append(sets, crdt.Set{Column: c.name, Value: row[i]})
+			continue
 		}
-		if value != row[i] && !(ok && t.fresh(c.name) && t.older(was, cell, row[i])) {
+		if value != row[i] && !(ok && fresh && t.older(was, cell, row[i])) {
 			sets = append(sets, crdt.Set{Column: c.name, Value: row[i]})
 		}
 	}
@@ -206,7 +222,7 @@ func (t *table) older(was crdt.Row, others crdt.Cell, value crdt.Value) bool {
 }
 
 // differences compares a whole table with what it should show and calls yield for each difference.
-func (v *view) differences(t *table, yield func(crdt.Op) error) error {
+func (v *view) differences(t *table, why occasion, yield func(crdt.Op) error) error {
 	if err := v.missing(t, yield); err != nil { // first, so that what is yielded may be stored meanwhile
 		return err
 	}
@@ -220,7 +236,7 @@ func (v *view) differences(t *table, yield func(crdt.Op) error) error {
 			return
 		}
 		for i, k := range keys {
-			if op, differs := t.difference(k, was[i], page[i], true, false); differs && failed == nil {
+			if op, differs := t.difference(k, was[i], page[i], true, false, why); differs && failed == nil {
 				failed = yield(op)
 			}
 		}

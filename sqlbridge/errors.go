@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -97,6 +98,16 @@ func isStoreError(err error) bool {
 	if refusedRow(err) != "" { // names of columns stand in the message, and may say anything
 		return false
 	}
-	return isBusy(err) || saysAny(err, "disk is full", "malformed", "readonly", "read-only", "disk I/O", "out of memory", "interrupted",
-		"not a database", "no such table", "no such column", "has no column", "sql: ")
+	// SQLite's own messages, as they begin: what a trigger of the user says with RAISE may have any of their words. That something is
+	// missing is said of what such a trigger names, too: the table itself was looked at before.
+	begins := func(message string) bool { return strings.HasPrefix(err.Error(), message) }
+	return isMalformed(err) || slices.ContainsFunc([]string{
+		"database is locked", "database table is locked", "database or disk is full", "attempt to write a readonly database", "disk I/O error",
+		"out of memory", "interrupted", "file is not a database", "malformed database schema", "unable to open database file", "database schema has changed", "sql: ",
+	}, begins)
+}
+
+// isMalformed reports whether SQLite found damage: in the database, or in a virtual table that a trigger of the user feeds.
+func isMalformed(err error) bool {
+	return strings.HasPrefix(err.Error(), "database disk image is malformed")
 }

@@ -41,13 +41,13 @@ type table struct {
 	unique []uniqueIndex
 	schema *crdt.Schema
 
-	sql          string   // its CREATE TABLE statement
-	indexes      []index  // made by CREATE INDEX
-	rowidKey     bool     // the key is the rowid (INTEGER PRIMARY KEY)
-	autoinc      bool     // AUTOINCREMENT
-	rowid        string   // a name for the rowid that no column hides, "" where there is none or it is the key
-	userTriggers []string // triggers of the user on it, which run for all rows
-	effects      []effect // those that run only where a program writes
+	sql      string    // its CREATE TABLE statement
+	indexes  []index   // made by CREATE INDEX
+	rowidKey bool      // the key is the rowid (INTEGER PRIMARY KEY)
+	autoinc  bool      // AUTOINCREMENT
+	rowid    string    // a name for the rowid that no column hides, "" where there is none or it is the key
+	checks   []trigger // of the user, which run for all rows
+	effects  []trigger // of the user, which run only where a program writes: they write tables, or have rows ignored
 
 	statements map[string]string // made for it, by what they do
 	known      []string          // columns as the last projection knew them; nil: all
@@ -69,8 +69,15 @@ func (t *table) renamed() bool {
 
 type index struct{ name, sql string }
 
-// effect is a trigger of the user with effects beyond a refusal: it writes tables, or has rows ignored.
-type effect struct{ name, sql string }
+type trigger struct{ name, sql string }
+
+func joinNames(list []trigger) string {
+	names := make([]string, len(list))
+	for i, x := range list {
+		names[i] = x.name
+	}
+	return strings.Join(names, ", ")
+}
 
 // reasonMissing is why a table is refused, or suspended, that is not there.
 const reasonMissing = "there is no such table"
@@ -157,7 +164,7 @@ func inspect(ctx context.Context, q querier, name string) (*table, error) {
 			t.rowid = r
 		}
 	}
-	if strings.Contains(strings.ToUpper(t.sql), "WITHOUT ROWID") && t.withoutRowid(ctx, q) {
+	if hasOption(t.sql, "WITHOUT") && t.withoutRowid(ctx, q) {
 		t.rowid = ""
 	}
 	if t.schema, err = crdt.NewSchema(t.name, t.key, t.names()); err != nil {
@@ -225,8 +232,15 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	}
 	rows.Close()
 	slices.SortFunc(key, func(a, b keyColumn) int { return a.pk - b.pk })
+	strict := hasOption(t.sql, "STRICT")
+	as := func(decl string) affinity {
+		if strict && strings.EqualFold(decl, "ANY") { // elsewhere it is a name like another
+			return affinityNone
+		}
+		return affinityOf(decl)
+	}
 	for _, k := range key {
-		as := affinityOf(k.decl)
+		as := as(k.decl)
 		if as == affinityReal && len(key) > 1 {
 			return nil, &RefusedError{t.name, fmt.Sprintf("%s, a part of its key, is a REAL", k.name), "make it an INTEGER or TEXT: as parts of a key REALs compare in ways that no byte form keeps"}
 		}
@@ -237,7 +251,7 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	t.autoinc = t.rowidKey && strings.Contains(strings.ToUpper(t.sql), "AUTOINCREMENT")
 	for i := range t.cols {
 		if d, ok := dflts[t.cols[i].name]; ok {
-			if err := t.cols[i].readDefault(ctx, q, t.name, d.expr, affinityOf(d.decl)); err != nil {
+			if err := t.cols[i].readDefault(ctx, q, t.name, d.expr, as(d.decl)); err != nil {
 				return nil, err
 			}
 		}
@@ -361,15 +375,16 @@ func (t *table) readTriggers(ctx context.Context, q querier) error {
 		return err
 	}
 	for rows.Next() {
-		var e effect
-		if err := rows.Scan(&e.name, &e.sql); err != nil {
+		var x trigger
+		if err := rows.Scan(&x.name, &x.sql); err != nil {
 			return err
 		}
-		body, _ := tokens(e.sql)
-		if ignores(body) || slices.ContainsFunc(written(body), func(target string) bool { return !slices.Contains(virtual, strings.ToLower(target)) }) {
-			t.effects = append(t.effects, e)
+		text, _ := tokens(x.sql)
+		targets, ok := written(text)
+		if !ok || ignores(text) || slices.ContainsFunc(targets, func(target string) bool { return !slices.Contains(virtual, strings.ToLower(target)) }) {
+			t.effects = append(t.effects, x)
 		} else {
-			t.userTriggers = append(t.userTriggers, e.name)
+			t.checks = append(t.checks, x)
 		}
 	}
 	return rows.Err()

@@ -29,7 +29,7 @@ func (b *Bridge) project(r *round, changes []replica.RowChange) error {
 	return b.heldBack(r, func() error { return b.projectAll(r, changes) })
 }
 
-// heldBack calls f while no trigger captures, and then puts back those of the user that f dropped.
+// heldBack calls f while no trigger captures. Triggers of the user that f drops are put back.
 func (b *Bridge) heldBack(r *round, f func() error) error {
 	if err := b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 1`); err != nil {
 		return err
@@ -43,17 +43,17 @@ func (b *Bridge) heldBack(r *round, f func() error) error {
 	return b.exec(r.ctx, `UPDATE _rowmesh_suppress SET on_ = 0`)
 }
 
-// dropEffects drops the triggers of a table that must not run for rows from elsewhere: nothing in SQL holds them back. They are put back
+// drop drops triggers of a table that must not run for rows from elsewhere: nothing in SQL holds them back. They are put back
 // in the same transaction, so that others see only that the schema has moved.
-func (r *round) dropEffects(t *table) error {
-	if r.dropped[t] {
-		return nil
-	}
-	for _, e := range t.effects {
-		if _, err := r.b.conn.ExecContext(r.ctx, "DROP TRIGGER "+quote(e.name)); err != nil {
-			return fmt.Errorf("hold back the trigger %s: %w", e.name, err)
+func (r *round) drop(t *table, triggers []trigger) error {
+	for _, x := range triggers {
+		if slices.Contains(r.dropped[t], x) {
+			continue
 		}
-		r.dropped[t] = true
+		if _, err := r.b.conn.ExecContext(r.ctx, "DROP TRIGGER "+quote(x.name)); err != nil {
+			return fmt.Errorf("hold back the trigger %s: %w", x.name, err)
+		}
+		r.dropped[t] = append(r.dropped[t], x)
 	}
 	return nil
 }
@@ -62,10 +62,10 @@ func (r *round) putBack() error {
 	if len(r.dropped) == 0 {
 		return nil
 	}
-	for t := range r.dropped {
-		for _, e := range t.effects {
-			if _, err := r.b.conn.ExecContext(r.ctx, e.sql); err != nil {
-				return fmt.Errorf("put back the trigger %s of %s: %w", e.name, t.name, err)
+	for t, triggers := range r.dropped {
+		for _, x := range triggers {
+			if _, err := r.b.conn.ExecContext(r.ctx, x.sql); err != nil {
+				return fmt.Errorf("put back the trigger %s of %s: %w", x.name, t.name, err)
 			}
 		}
 	}
@@ -137,7 +137,7 @@ func (b *Bridge) keepUnshown(r *round, s *stored, changes []replica.RowChange) e
 
 // projectTable shows a whole table from the stored rows.
 func (b *Bridge) projectTable(r *round, t *table) error {
-	if err := r.dropEffects(t); err != nil {
+	if err := r.drop(t, t.effects); err != nil {
 		return err
 	}
 	err := b.exec(r.ctx, `DELETE FROM _rowmesh_unshown WHERE tbl = ?1 AND k NOT IN (SELECT k FROM _rowmesh_parked WHERE tbl = ?1)`, t.tbl)
@@ -193,7 +193,6 @@ func (b *Bridge) projectRows(r *round, t *table, changes []replica.RowChange) er
 	if p.parked, err = r.parkedKeys(t); err != nil {
 		return err
 	}
-	changes = p.parkStrangers(changes)
 	if len(t.unique) == 0 {
 		p.placePlain(changes)
 	} else if err := p.place(newArbiter(r, t, changes)); err != nil {
@@ -228,24 +227,10 @@ type parkedRow struct {
 	by             crdt.Key
 }
 
-// parkStrangers parks rows whose key the table would store as another key, which may be that of another row, and returns the rest.
-func (p *projector) parkStrangers(changes []replica.RowChange) (rest []replica.RowChange) {
-	stranger := func(c replica.RowChange) bool { return !c.Local && p.t.altered(c.Key) >= 0 }
-	if !slices.ContainsFunc(changes, stranger) {
-		return changes
-	}
-	for _, c := range changes {
-		switch {
-		case !stranger(c):
-			rest = append(rest, c)
-		case c.New.Alive():
-			detail := fmt.Sprintf("the column %s stores the key %s as another one", p.t.key[p.t.altered(c.Key)], c.Key)
-			p.park = append(p.park, parkedRow{shownRow{c.Key, c.New, false}, "datatype", detail, crdt.Key{}})
-		case p.parked[c.Key]:
-			p.unpark = append(p.unpark, c.Key)
-		}
-	}
-	return rest
+// parkStranger parks a row whose key the table would store as another key, which may be that of another row.
+func (p *projector) parkStranger(k crdt.Key, row crdt.Row) {
+	detail := fmt.Sprintf("the column %s stores the key %s as another one", p.t.key[p.t.altered(k)], k)
+	p.park = append(p.park, parkedRow{shownRow{k, row, false}, "datatype", detail, crdt.Key{}})
 }
 
 // altered returns which part of a key the table stores as another one, -1 where it stores all of them as they are.
@@ -269,6 +254,10 @@ func (p *projector) placePlain(changes []replica.RowChange) {
 		}
 		switch {
 		case c.Local: // the table shows it
+		case p.t.altered(c.Key) >= 0:
+			if c.New.Alive() {
+				p.parkStranger(c.Key, c.New)
+			}
 		case c.New.Alive():
 			p.show = append(p.show, shownRow{c.Key, c.New, c.Old.Alive() && !p.parked[c.Key]})
 		default:
@@ -289,12 +278,19 @@ func (p *projector) place(a *arbiter) error {
 			return err
 		}
 		change, inBatch := a.batch[k]
+		stranger := !change.Local && p.t.altered(k) >= 0 // it is not in the table, and no statement on it may name it
 		if !row.Alive() {
 			if p.parked[k] {
 				p.unpark = append(p.unpark, k)
 			}
-			if inBatch && !change.Local {
+			if inBatch && !change.Local && !stranger {
 				p.hide = append(p.hide, k)
+			}
+			continue
+		}
+		if stranger {
+			if inBatch {
+				p.parkStranger(k, row)
 			}
 			continue
 		}
@@ -322,7 +318,7 @@ func (p *projector) place(a *arbiter) error {
 
 func (p *projector) carryOut() error {
 	if len(p.hide)+len(p.clear)+len(p.show) > 0 {
-		if err := p.r.dropEffects(p.t); err != nil {
+		if err := p.r.drop(p.t, p.t.effects); err != nil {
 			return err
 		}
 	}
@@ -349,8 +345,23 @@ func (p *projector) carryOut() error {
 	return nil
 }
 
+// remove takes a row out of the table. That cannot be refused: the row is deleted in the group, or another holds its unique value.
 func (p *projector) remove(k crdt.Key) error {
-	return p.r.b.exec(p.ctx, "DELETE FROM "+quote(p.t.name)+" WHERE "+p.t.keyIs(), keyArgs(k)...)
+	return p.unchecked(func() error {
+		return p.r.b.exec(p.ctx, "DELETE FROM "+quote(p.t.name)+" WHERE "+p.t.keyIs(), keyArgs(k)...)
+	}, func(err error) bool { return !isStoreError(err) })
+}
+
+// unchecked calls f, and once more without the user's triggers where they may be the cause of its error.
+func (p *projector) unchecked(f func() error, blamed func(error) bool) error {
+	err := f()
+	if err == nil || len(p.t.checks) == 0 || !blamed(err) && !isMalformed(err) {
+		return err
+	}
+	if err := p.r.drop(p.t, p.t.checks); err != nil {
+		return err
+	}
+	return f()
 }
 
 // showRow writes a row into the table, or parks it where the table refuses it.
@@ -358,7 +369,7 @@ func (p *projector) showRow(x shownRow) error {
 	if err := p.r.caller.Err(); err != nil {
 		return err
 	}
-	err := p.write(x)
+	err := p.unchecked(func() error { return p.write(x) }, func(error) bool { return false })
 	if err == nil || isStoreError(err) {
 		return err
 	}
@@ -441,14 +452,15 @@ func (t *table) statement(verb string, s shape, text func(names []string) string
 	return q
 }
 
-// update returns the statement that shows a row which the table has: values first, then the key.
+// update returns the statement that shows a row which the table has: values first, then the key. Here and in upsert a row that the
+// table refuses is an error, also where a constraint of it has another ON CONFLICT clause.
 func (t *table) update(s shape) string {
 	return t.statement("update", s, func(names []string) string {
 		sets := make([]string, len(names))
 		for i, n := range names {
 			sets[i] = quote(n) + " = ?"
 		}
-		return fmt.Sprintf("UPDATE %s SET %s WHERE %s", quote(t.name), strings.Join(sets, ", "), t.keyIs())
+		return fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", quote(t.name), strings.Join(sets, ", "), t.keyIs())
 	})
 }
 
@@ -464,7 +476,7 @@ func (t *table) upsert(s shape) string {
 			action = "UPDATE SET " + strings.Join(sets, ", ")
 		}
 		all := slices.Concat(t.key, names)
-		return fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(all, ""), marks(len(all)),
+		return fmt.Sprintf("INSERT OR ABORT INTO %s(%s) VALUES(%s) ON CONFLICT(%s) DO %s", quote(t.name), quoteAll(all, ""), marks(len(all)),
 			quoteAll(t.key, ""), action)
 	})
 }

@@ -53,6 +53,8 @@ func (r *round) registryOps() (ops []crdt.Op, err error) {
 			}
 			cell, _ := rows[0].Cell("sql")
 			switch {
+			case op.Table == indexRegistry && !rows[0].Alive() && strings.Contains(s.sql, op.Sets[0].Value.Bytes()):
+				continue // another dropped it
 			case !rows[0].Alive():
 				op.Kind = crdt.OpInsert
 			case s.sql == "" || cell.Value == op.Sets[0].Value:
@@ -62,12 +64,36 @@ func (r *round) registryOps() (ops []crdt.Op, err error) {
 			}
 			ops = append(ops, op)
 		}
+		if ops, err = r.droppedIndexes(s, t, ops); err != nil {
+			return nil, err
+		}
 		s.sql = t.definition()
 		if err := r.b.exec(r.ctx, `UPDATE _rowmesh_tables SET sql = ? WHERE tbl = ?`, s.sql, s.tbl); err != nil {
 			return nil, err
 		}
 	}
 	return ops, nil
+}
+
+// droppedIndexes adds the deletions of indexes that stood here and were dropped: a replica that comes to the group does not make them.
+func (r *round) droppedIndexes(s *stored, t *table, ops []crdt.Op) ([]crdt.Op, error) {
+	err := r.Scan(indexRegistry, crdt.Key{}, func(rows []replica.RowState) bool {
+		for _, st := range rows {
+			name, of, def := st.Key.Values()[0].Bytes(), text(st.Row, "table"), text(st.Row, "sql")
+			stands := slices.ContainsFunc(t.indexes, func(ix index) bool { return ix.name == name })
+			if st.Row.Alive() && of == t.name && def != "" && strings.Contains(s.sql, def) && !stands {
+				ops = append(ops, crdt.Op{Table: indexRegistry, Key: st.Key, Kind: crdt.OpDelete})
+			}
+		}
+		return true
+	})
+	return ops, err
+}
+
+// text returns what a register holds.
+func text(row crdt.Row, col string) string {
+	cell, _ := row.Cell(col)
+	return cell.Value.Bytes()
 }
 
 // definition is all that the registry holds of a table.
@@ -132,6 +158,7 @@ func (b *Bridge) adopt(r *round, name, def string) error {
 		if _, err := b.conn.ExecContext(r.ctx, def); err != nil {
 			return err
 		}
+		r.made[name] = true
 	}
 	t, err := inspect(r.ctx, b.conn, name)
 	if err == nil && t.name != name {
@@ -171,10 +198,11 @@ func (b *Bridge) takePart(r *round, t *table, hadRows bool) error {
 	return b.setDrift(r.ctx, s, driftEdits) // in the round after this, which shows the group's rows
 }
 
-// adoptIndex makes an index of the group on a tracked table that lacks it.
+// adoptIndex makes an index of the group on a table that was made just now. On one that was here it is for programs to make: their
+// migrations do so on every machine, and an index that is there already would make them fail.
 func (b *Bridge) adoptIndex(r *round, name, of, def string) error {
 	t := b.catalog[of]
-	if t == nil {
+	if t == nil || !r.made[of] {
 		return nil
 	}
 	var here int

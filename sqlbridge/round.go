@@ -15,15 +15,16 @@ import (
 type round struct {
 	view
 	over      bool
-	captured  int64           // the last outbox entry that Capture took in
-	taken     int             // how many entries that were
-	ahead     *prepared       // nil: nothing was read ahead
-	part      bool            // Capture took in a part of what was written: nothing else may change rows
-	emptied   bool            // it took in all
-	gathered  bool            // Capture made a temporary table
-	unsettled bool            // see settle
-	drifted   []*stored       // tables whose drift scan Capture made
-	dropped   map[*table]bool // whose triggers with effects are held back
+	captured  int64                // the last outbox entry that Capture took in
+	taken     int                  // how many entries that were
+	ahead     *prepared            // nil: nothing was read ahead
+	part      bool                 // Capture took in a part of what was written: nothing else may change rows
+	emptied   bool                 // it took in all
+	gathered  bool                 // Capture made a temporary table
+	unsettled bool                 // see settle
+	drifted   []*stored            // tables whose drift scan Capture made
+	dropped   map[*table][]trigger // of the user, held back
+	made      map[string]bool      // tables of the group that were made in this round
 }
 
 // Begin opens a round. It waits for other writers in short retries, so that ctx can end the wait, and reads between them what
@@ -40,7 +41,7 @@ func (b *Bridge) Begin(ctx context.Context) (replica.Round, error) {
 		return nil, explain(b.opt.Path, err)
 	}
 	b.lockedAt = time.Now()
-	r := &round{view: b.view(ctx), dropped: map[*table]bool{}}
+	r := &round{view: b.view(ctx), dropped: map[*table][]trigger{}, made: map[string]bool{}}
 	r.memo = map[replica.RowKey]crdt.Row{}
 	if err := r.begun(); err != nil {
 		r.Abort()

@@ -87,9 +87,16 @@ func singleStatement(text string) bool {
 	return whole && !slices.Contains(list, token{text: ";"})
 }
 
-// written lists what the statements of a trigger's body write.
-func written(trigger []token) (names []string) {
-	trigger = trigger[slices.IndexFunc(trigger, func(t token) bool { return t.is("BEGIN") })+1:]
+// written lists what the statements of a trigger's body write. It reports whether there is such a body.
+func written(trigger []token) (names []string, ok bool) {
+	for !ok { // a column may be called begin
+		at := slices.IndexFunc(trigger, func(t token) bool { return t.is("BEGIN") }) + 1
+		if at == 0 || at == len(trigger) {
+			return nil, false
+		}
+		trigger = trigger[at:]
+		ok = trigger[0].is("INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT")
+	}
 	for len(trigger) > 0 {
 		end := slices.Index(trigger, token{text: ";"})
 		if end < 0 {
@@ -100,7 +107,18 @@ func written(trigger []token) (names []string) {
 		}
 		trigger = trigger[end+1:]
 	}
-	return names
+	return names, true
+}
+
+// hasOption reports whether a CREATE TABLE statement has a word after its columns: STRICT or WITHOUT.
+func hasOption(create, word string) bool {
+	list, _ := tokens(create)
+	for _, t := range slices.Backward(list) {
+		if t.is(word) || t.is(")") {
+			return t.is(word)
+		}
+	}
+	return false
 }
 
 // target names what a statement writes.

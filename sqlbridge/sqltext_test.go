@@ -42,8 +42,14 @@ func TestWritten(t *testing.T) {
 		u set a = 1; END`: "[u]",
 	} {
 		list, _ := tokens(head + body)
-		if got := fmt.Sprint(written(list)); got != want {
-			t.Errorf("%s\nwrites %s, expected %s", body, got, want)
+		if got, ok := written(list); fmt.Sprint(got) != want || !ok {
+			t.Errorf("%s\nwrites %s %v, expected %s", body, got, ok, want)
+		}
+	}
+	for _, bodyless := range []string{"", "BEGIN", "CREATE TRIGGER x AFTER UPDATE OF begin, end ON t"} {
+		list, _ := tokens(bodyless)
+		if got, ok := written(list); ok {
+			t.Errorf("%s writes %s", bodyless, got)
 		}
 	}
 }

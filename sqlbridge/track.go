@@ -129,14 +129,10 @@ func (t *table) warnings() (out []string) {
 		out = append(out, fmt.Sprintf("table %s: the key is an %s: where two sides give out the same number while apart, the two rows become one; keys such as UUIDs do not meet", t.name, what))
 	}
 	if len(t.effects) > 0 {
-		names := make([]string, len(t.effects))
-		for i, e := range t.effects {
-			names[i] = e.name
-		}
-		out = append(out, fmt.Sprintf("table %s: its triggers that write or ignore rows (%s) run only where a program writes; what they write to tracked tables comes to other peers as rows", t.name, strings.Join(names, ", ")))
+		out = append(out, fmt.Sprintf("table %s: its triggers that write or ignore rows (%s) run only where a program writes; what they write to tracked tables comes to other peers as rows", t.name, joinNames(t.effects)))
 	}
-	if len(t.userTriggers) > 0 {
-		out = append(out, fmt.Sprintf("table %s: its triggers (%s) also run for rows that come from other peers", t.name, strings.Join(t.userTriggers, ", ")))
+	if len(t.checks) > 0 {
+		out = append(out, fmt.Sprintf("table %s: its triggers (%s) also run for rows that come from other peers", t.name, joinNames(t.checks)))
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package sqlbridge
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rowmesh/rowmesh/crdt"
@@ -52,13 +53,17 @@ func (t *table) valueOf(name string, k crdt.Key, row crdt.Row) (crdt.Value, crdt
 func fold(v crdt.Value, collation string) crdt.Value {
 	switch v.Kind() {
 	case crdt.KindReal: // 1.0 and 1 are one value to an index
-		if f := v.Real(); f == float64(int64(f)) {
+		if f := v.Real(); -1<<63 <= f && f < 1<<63 && f == float64(int64(f)) {
 			return crdt.Integer(int64(f))
 		}
 	case crdt.KindText, crdt.KindRawText:
 		switch collation {
 		case "NOCASE":
-			return crdt.Text(lowerASCII(v.Bytes()))
+			text, rest, cut := strings.Cut(v.Bytes(), "\x00")
+			if text = lowerASCII(text); cut { // SQLite compares up to there, and then how long they are
+				text += "\x00" + strconv.Itoa(len(rest))
+			}
+			return crdt.Text(text)
 		case "RTRIM":
 			return crdt.Text(strings.TrimRight(v.Bytes(), " "))
 		}

@@ -30,7 +30,7 @@ func (b *Bridge) Verify(ctx context.Context) (diffs []Difference, err error) {
 			return err
 		}
 		for _, name := range b.Tracked() {
-			err := r.differences(b.catalog[name], func(op crdt.Op) error {
+			err := r.differences(b.catalog[name], checked, func(op crdt.Op) error {
 				if !pending[replica.RowKey{Table: op.Table, Key: op.Key}] {
 					diffs = append(diffs, differenceOf(op))
 				}
