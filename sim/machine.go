@@ -74,6 +74,7 @@ type machine struct {
 	lived    rowSet   // rows that programs left in a table in one of their transactions since the last capture that was committed
 	free     bool     // programs write what they like, so that nobody knows what they made anew
 	remade   rowSet   // rows that programs inserted, deleted or moved since then
+	loose    rowSet   // tables whose values nobody wrote since then: a column was renamed, or all of it made anew
 }
 
 // saved is a medium set aside, with what was committed on it.
@@ -83,6 +84,7 @@ type saved struct {
 	claimed crdt.Coverage
 	shape   shape
 	remade  rowSet
+	loose   rowSet
 	writer  crdt.Origin
 }
 
@@ -372,7 +374,7 @@ func (m *machine) failed(err error) {
 	}
 	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
 		m.w.mark("damage found")
-		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, crdt.Origin{}}, 1000, false)
+		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, nil, crdt.Origin{}}, 1000, false)
 		return
 	}
 	if !errors.Is(err, ErrIO) && !errors.Is(err, ErrFull) {

@@ -88,7 +88,7 @@ const (
 
 // The actions of a plan. docs/SIMULATION.md has them with their meaning.
 var actionForms = map[string]form{
-	"write": formWrite, "column": formNone, "start": formNone, "leave": formNone,
+	"write": formWrite, "column": formNone, "alter": formNumber, "start": formNone, "leave": formNone,
 	"crash": formNumber, "pause": formNumber, "wipe": formNumber, "backup": formNone, "restore": formNumber, "clone": formPairNumber, "setback": formNumber,
 	"audit": formPair, "unaudit": formNone,
 	"cut": formPairNumber, "deafen": formPairNumber, "clog": formPairNumber, "isolate": formNumber, "replay": formPair, "garbage": formPairNumber,
@@ -198,6 +198,7 @@ func Plan(cfg Config) *Case {
 	}
 	p.c.End = p.now + 1
 	p.audits()
+	p.alters()
 	slices.SortStableFunc(p.c.Actions, func(a, b Action) int { return cmp.Compare(a.At, b.At) })
 	return p.c
 }
@@ -306,6 +307,18 @@ func (p *planner) audits() {
 		if g.IntN(3) == 0 {
 			p.c.Actions = append(p.c.Actions, Action{At: min(at+g.Int64N(500), p.c.End-1), Do: "unaudit", A: l[0]})
 		}
+	}
+}
+
+// alters plans what programs do to their tables, in half of the seeds with databases. They are drawn apart as well.
+func (p *planner) alters() {
+	g := rng(p.c.Seed, 0xa17e5)
+	rots := slices.ContainsFunc(p.c.Actions, func(a Action) bool { return a.Do == "rot" }) // a table that is compared shows what is damaged
+	if !p.c.SQL || rots || g.IntN(2) == 0 {
+		return
+	}
+	for range 1 + g.IntN(24) {
+		p.c.Actions = append(p.c.Actions, Action{At: g.Int64N(p.c.End), Do: "alter", A: g.IntN(p.c.Replicas), N: g.Int64N(1 << 20)})
 	}
 }
 

@@ -207,6 +207,50 @@ func (m *machine) addColumn(name string) {
 	m.noticeSoon()
 }
 
+// alterations are what programs do to tables beside adding columns.
+var alterations = []struct {
+	mark  string
+	loose bool   // the table holds other values than were shown, or none: how much of that is an edit cannot be told from outside
+	query string // $t is the table, $is what its CREATE statement says of it, $here its row that a trigger is for
+}{
+	{"trigger that writes made", false, `CREATE TRIGGER touch_$t AFTER UPDATE OF a ON $t BEGIN UPDATE $t SET c = coalesce(c, 0) + 1 WHERE $here; END`},
+	{"trigger that writes dropped", false, `DROP TRIGGER touch_$t`},
+	{"UNIQUE index made", false, `CREATE UNIQUE INDEX once_$t ON $t(c)`},
+	{"UNIQUE index dropped", false, `DROP INDEX once_$t`},
+	{"table rebuilt", false, `CREATE TABLE fresh$is; INSERT INTO fresh SELECT * FROM $t; DROP TABLE $t; ALTER TABLE fresh RENAME TO $t`},
+	{"table dropped and made anew", true, `DROP TABLE $t; CREATE TABLE $t$is`},
+	{"column renamed", true, `ALTER TABLE $t RENAME COLUMN c TO d`},
+	{"column renamed", true, `ALTER TABLE $t RENAME COLUMN d TO c`},
+}
+
+// alter lets a program alter a table, in one transaction. Where it cannot, the table stays as it is.
+func (m *machine) alter(n int64) {
+	kinds := int64(len(alterations))
+	a, name := alterations[n%kinds], tableNames[n/kinds%int64(len(tableNames))]
+	t := m.tables()[name]
+	if t == nil {
+		return
+	}
+	made, err := m.sql().Query("SELECT substr(sql, instr(sql, '(')) FROM sqlite_schema WHERE type = 'table' AND name = ?", name)
+	if err != nil {
+		m.w.violate("harness", "%s: read the schema: %v", m.name(), err)
+		return
+	}
+	var here []string
+	for _, k := range t.Key {
+		here = append(here, k+" = new."+k)
+	}
+	query := strings.NewReplacer("$t", name, "$is", made[0][0].(string), "$here", strings.Join(here, " AND ")).Replace(a.query)
+	if m.sql().Exec(Statement{Query: query}) != nil {
+		return
+	}
+	m.w.mark(a.mark)
+	if a.loose {
+		add(&m.loose, replica.RowKey{Table: name})
+	}
+	m.noticeSoon()
+}
+
 // shape is which columns of which tables the last commit showed.
 type shape map[string][]string
 
@@ -217,8 +261,8 @@ func (s shape) shows(table, col string) bool { return slices.Contains(s[table], 
 // program is missed, and nothing is taken for one that is none.
 func (w *World) checkCapture(m *machine, d replica.Drain) {
 	for name, t := range m.tables() {
-		if m.shape[name] == nil {
-			continue // it was made after the last commit
+		if m.shape[name] == nil || m.loose[replica.RowKey{Table: name}] {
+			continue // it was made after the last commit, or holds what nobody wrote
 		}
 		want := m.shown(name, t)
 		for _, row := range want {
@@ -267,6 +311,9 @@ func (w *World) checkCapture(m *machine, d replica.Drain) {
 // checkShown checks that every table shows the merged rows and nothing else, unless a program has written since.
 func (w *World) checkShown(m *machine) {
 	m.shape = shape{}
+	if !m.touched {
+		m.loose = nil
+	}
 	for name, t := range m.tables() {
 		m.shape[name] = slices.DeleteFunc(slices.Sorted(maps.Keys(t.Cols)), func(c string) bool { return slices.Contains(m.added, name+"."+c) })
 		if m.touched {
