@@ -1,8 +1,11 @@
 // Package rowmesh keeps SQL tables on many machines the same, peer to peer, offline first.
 //
 //	p, err := rowmesh.Open(ctx, "file:app.db?node=secondary&connect=tcp://10.0.0.1:7070&allow=12D3Koo...")
-//	p.DB().Exec(`UPDATE orders SET state = 'paid' WHERE id = ?`, id) // plain SQL, from any program
-//	p.Status(); p.Sync(ctx); p.Watch(ctx); p.Close()
+//	defer p.Close()
+//	_, err = p.DB().Exec(`UPDATE orders SET state = 'paid' WHERE id = ?`, id) // plain SQL, from any program
+//	err = p.Sync(ctx) // waits until another peer holds it
+//
+// The group is founded with the tables that are there; a program that makes tables after Open calls Track.
 //
 // A Peer is one replica with its database, its network and the one goroutine that drives them. There are
 // three ways to open one: Open takes a URI and its own SQLite; OpenDB takes the program's own handle,

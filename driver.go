@@ -35,6 +35,9 @@ func openSQLite(uri string) (*sql.DB, error) {
 // The driver "rowmesh" opens a peer with the first connection and closes it with the sql.DB:
 //
 //	db, err := sql.Open("rowmesh", "file:app.db?node=secondary&connect=tcp://host:7070")
+//
+// The first connection founds a group with the tables that are in the file by then. A program that makes tables later tracks them with
+// Open and Track, or with peer track.
 type sqlDriver struct{}
 
 func init() { sql.Register("rowmesh", sqlDriver{}) }

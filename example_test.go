@@ -2,6 +2,7 @@ package rowmesh_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,48 @@ import (
 	"github.com/rowmesh/rowmesh/crdt"
 	"github.com/rowmesh/rowmesh/replica"
 )
+
+// A program opens its database, makes its tables and shares them.
+func ExamplePeer_Track() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "rowmesh")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	p, err := rowmesh.Open(ctx, "file:"+filepath.Join(dir, "app.db")+"?node=primary&bind=tcp://127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+
+	if _, err := p.DB().ExecContext(ctx, `CREATE TABLE tasks(id TEXT PRIMARY KEY, title TEXT)`); err != nil {
+		panic(err)
+	}
+	rep, err := p.Track(ctx)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("tracked:", rep.Tracked)
+	err = p.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO tasks VALUES('7f3a', 'water the plants')`)
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+	err = p.Scan(ctx, "tasks", func(key crdt.Key, row crdt.Row) bool {
+		title, _ := row.Cell("title")
+		fmt.Println(key, title.Value)
+		return true
+	})
+	if err != nil {
+		panic(err)
+	}
+	// Output:
+	// tracked: [tasks]
+	// '7f3a' 'water the plants'
+}
 
 // A program keeps rows without SQL. With Connect or Listen in the Config it would share them with other peers.
 func ExampleOpenDatastore() {

@@ -272,8 +272,50 @@ func (p *Peer) Addrs() []string { return p.net.Addrs() }
 // handle or process, in plain SQL.
 func (p *Peer) DB() *sql.DB { return p.db }
 
-// Tracked says what became of the tables when the group was founded here.
-func (p *Peer) Tracked() sqlbridge.TrackReport { return p.report }
+// TrackedAtStart says what became of the tables when the group was founded here by this Open. It does not change afterwards: Status has
+// the tables that are tracked.
+func (p *Peer) TrackedAtStart() sqlbridge.TrackReport { return p.report }
+
+// Track begins to track tables that were made since the group was founded, all that can be where none is named, and takes in their
+// rows. Until then what is written to them stays in this database. A named table that is tracked already is compared with what it should
+// show, and what was written past its triggers is taken in as edits. Tables that cannot be tracked are in the report, each with
+// what would help, and are no error.
+func (p *Peer) Track(ctx context.Context, tables ...string) (rep sqlbridge.TrackReport, err error) {
+	err = p.onTables(ctx, func() (err error) {
+		rep, err = p.bridge.Track(p.ctx, tables, len(tables) > 0)
+		return err
+	})
+	return rep, err
+}
+
+// Untrack ends the tracking of tables. Their rows stay as they are here and with the others; what others write to them is kept, forwarded
+// and not shown.
+func (p *Peer) Untrack(ctx context.Context, tables ...string) error {
+	return p.onTables(ctx, func() error { return p.bridge.Untrack(p.ctx, tables) })
+}
+
+// onTables runs f, which changes what is tracked, between rounds, and then a round.
+func (p *Peer) onTables(ctx context.Context, f func() error) (err error) {
+	if p.bridge == nil {
+		return errors.New("rowmesh: this peer has no SQL tables")
+	}
+	ran := p.do(ctx, func() {
+		switch {
+		case p.core == nil:
+			err = p.halted()
+		case !p.core.IsReady():
+			err = errNotReady
+		default:
+			if err = f(); err == nil {
+				p.capture, p.manners.urgent = true, true
+				p.turn(p.ctx)
+			}
+		}
+	})
+	return errors.Join(ran, err)
+}
+
+var errNotReady = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
 
 // Notice is what people should know of the database as it was found, "" for nothing.
 func (p *Peer) Notice() string {
@@ -321,7 +363,7 @@ func (p *Peer) WaitReady(ctx context.Context) error {
 }
 
 // Write runs f in a transaction of the database and returns when it is committed there and the replica has
-// taken it in. An error of f rolls back. ErrUnknown says that the commit's outcome could not be learnt, ErrLater that it is
+// taken it in; of tables that are not tracked (see Track) it takes in nothing. An error of f rolls back. ErrUnknown says that the commit's outcome could not be learnt, ErrLater that it is
 // committed and was not waited for.
 func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if p.db == nil {
@@ -367,7 +409,7 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 		case p.core == nil:
 			err = p.halted()
 		case !p.core.IsReady():
-			err = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
+			err = errNotReady
 		default:
 			if err = p.agree(p.ctx, schemas); err != nil {
 				return

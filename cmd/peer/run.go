@@ -189,7 +189,7 @@ func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string)
 }
 
 func printTracked(out io.Writer, p *rowmesh.Peer) {
-	rep := p.Tracked()
+	rep := p.TrackedAtStart()
 	for _, r := range rep.Refused {
 		fmt.Fprintf(out, "not tracked: %s: %s; %s\n", r.Table, r.Reason, r.Fix)
 	}
