@@ -183,8 +183,8 @@ func ParseCase(text string) (*Case, error) {
 	sc := bufio.NewScanner(strings.NewReader(text))
 	sc.Buffer(nil, maxCaseLine)
 	for line := 1; sc.Scan(); line++ {
-		t := strings.TrimSpace(sc.Text())
-		if t == "" || strings.HasPrefix(t, "#") {
+		t, _, _ := strings.Cut(sc.Text(), "# ") // a comment; the number of a message stands close to its #
+		if t = strings.TrimSpace(t); t == "" || t == "#" {
 			continue
 		}
 		if line == 1 && t != "rowmesh-sim 1" {
@@ -209,8 +209,8 @@ func clip(s string) string {
 
 // check refuses machines that are not there.
 func (c *Case) check() error {
-	if c.Replicas < 1 || c.Replicas > maxReplicas {
-		return fmt.Errorf("%w: %d replicas, between 1 and %d are possible", ErrCase, c.Replicas, maxReplicas)
+	if c.Replicas < 1 || c.Replicas > MaxReplicas {
+		return fmt.Errorf("%w: %d replicas, between 1 and %d are possible", ErrCase, c.Replicas, MaxReplicas)
 	}
 	bad := func(n int) bool { return n < 0 || n >= c.Replicas }
 	if bad(c.Liar) {

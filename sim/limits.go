@@ -4,8 +4,8 @@ import "time"
 
 // Every bound of this package, with its reason.
 const (
-	// maxReplicas keeps a mistyped case from filling the memory.
-	maxReplicas = 1000
+	// MaxReplicas keeps a mistyped case from filling the memory.
+	MaxReplicas = 1000
 	// maxCaseLine holds a transaction of thousands of rows.
 	maxCaseLine = 4 << 20
 	// maxPad keeps a value within what a block may push several times over.

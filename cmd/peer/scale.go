@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -23,6 +24,9 @@ func simScaleCommand() *cobra.Command {
 			"it measures the rows of docs/BENCHMARKS.md: a mesh of 8 links each, and a star, without faults, with\n" +
 			"lost frames and with replicas that stop; and the mesh when every block goes over every link. It takes some minutes.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if s.Nodes < 2 || s.Writers < 1 || s.Writers > s.Nodes || s.Messages < 1 || s.Warmup < 0 || s.PerS <= 0 {
+				return simUse(errors.New("at least 2 nodes, 1 writer of them, 1 transaction and a rate above 0 are needed"))
+			}
 			runs, phases := []sim.Scale{s}, []sim.Phase{p}
 			switch t := sim.Topology(topology); t {
 			case sim.Mesh, sim.Star:

@@ -69,6 +69,12 @@ func (f *simFlags) add(c *cobra.Command) {
 
 func (f *simFlags) config() (sim.Config, error) {
 	f.cfg.Topology, f.cfg.Faults, f.cfg.Store = sim.Topology(f.topology), sim.Faults(f.faults), sim.Store(f.store)
+	if n := f.cfg.Replicas; n != 0 && (n < 2 || n > sim.MaxReplicas) {
+		return f.cfg, fmt.Errorf("--replicas %d: between 2 and %d are possible, 0 leaves it to the seed", n, sim.MaxReplicas)
+	}
+	if f.cfg.Steps < 1 {
+		return f.cfg, fmt.Errorf("--steps %d: at least 1", f.cfg.Steps)
+	}
 	switch f.cfg.Store {
 	case "", sim.StoreMemory, sim.StoreDisk, sim.StoreSQL:
 	default:
@@ -124,7 +130,7 @@ func parseSeed(s string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no seed: write a number, or a commit hash of 40 digits", s)
+		return 0, fmt.Errorf("%q is no seed: write a number, or a commit hash of all its 40 digits", s)
 	}
 	return n, nil
 }
@@ -168,7 +174,7 @@ func simRunCommand() *cobra.Command {
 		},
 	}
 	f.add(c)
-	c.Flags().StringVar(&seed, "seed", "1", "a number, or a commit hash")
+	c.Flags().StringVar(&seed, "seed", "1", "a number, or a whole commit hash")
 	return c
 }
 
@@ -196,6 +202,9 @@ func simSoakCommand() *cobra.Command {
 			cfg, err := f.config()
 			if err != nil {
 				return simUse(err)
+			}
+			if s.count < 1 || s.jobs < 1 {
+				return simUse(fmt.Errorf("--count %d --jobs %d: at least 1 of each", s.count, s.jobs))
 			}
 			s.cfg, s.cmd = cfg, c
 			return s.run(c.Context())
@@ -241,6 +250,9 @@ func (s *soak) run(ctx context.Context) error {
 	first, err := s.resume()
 	if err != nil {
 		return err
+	}
+	if first >= end {
+		return simUse(fmt.Errorf("nothing to run: %s says that the seeds before %d are done; begin with --from %d, or remove it", s.progressFile(), first, first))
 	}
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(soakGCPercent))
