@@ -74,7 +74,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("sqlbridge: %s cannot be opened: check the path, and that the peer may read and write the file and its directory", path)
 	case saysAny(err, "disk image is malformed"):
 		return fmt.Errorf("sqlbridge: %s: %w: %s (%w)", path, ErrCorrupt, fixCorrupt, err)
-	case errors.Is(err, ErrCorrupt) && !saysAny(err, fixCorrupt):
+	case errors.Is(err, ErrCorrupt) && !saysAny(err, fixCorrupt, "is not a SQLite database"):
 		return fmt.Errorf("sqlbridge: %s: %w; %s", path, err, fixCorrupt)
 	case saysAny(err, "readonly", "read-only"):
 		return fmt.Errorf("sqlbridge: %s is not writable: give the peer write permission on the file and its directory, and leave out mode=ro", path)

@@ -77,6 +77,9 @@ func trackCommand() *cobra.Command {
 				for _, w := range rep.Warnings {
 					fmt.Fprintln(c.OutOrStdout(), "warning:", w)
 				}
+				if all && len(rep.Tracked)+len(rep.Refused) == 0 {
+					fmt.Fprintln(c.OutOrStdout(), "there is no table that is not tracked yet")
+				}
 				if len(rep.Refused) > 0 && !all {
 					return fmt.Errorf("%d of %d tables cannot be tracked, for the reasons above", len(rep.Refused), len(args)-1)
 				}
@@ -97,7 +100,13 @@ func untrackCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return withBridge(c, args[0], sqlbridge.Options{Beside: !all}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 				if !all {
-					return b.Untrack(ctx, args[1:])
+					if err := b.Untrack(ctx, args[1:]); err != nil {
+						return err
+					}
+					for _, t := range args[1:] {
+						fmt.Fprintln(c.OutOrStdout(), "untracked:", t)
+					}
+					return nil
 				}
 				if err := b.Remove(ctx); err != nil {
 					return err
@@ -129,7 +138,7 @@ func verifyCommand() *cobra.Command {
 					fmt.Fprintf(c.OutOrStdout(), "%s %s: %s\n", d.Table, d.Key, d.What)
 				}
 				if len(diffs) > 0 {
-					return fmt.Errorf("%s not as the merged state says, written without the triggers or not yet taken in; with peer track %s %s the peer compares the table and takes differences in as edits", counted(len(diffs), "row is", "rows are"), args[0], diffs[0].Table)
+					return fmt.Errorf("%s not as the merged state says, written without the triggers or not yet taken in; with peer track %s %s the peer compares the table and takes differences in as edits; where it is not the table that is wrong, peer audit compares with another peer", counted(len(diffs), "row is", "rows are"), args[0], diffs[0].Table)
 				}
 				fmt.Fprintf(c.OutOrStdout(), "ok: %s the merged state\n", counted(len(b.Tracked()), "table equals", "tables equal"))
 				return nil

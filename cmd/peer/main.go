@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -93,11 +94,30 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
+// version is that of the module, the commit it was built from, and of Go. A recording replays with the version that made it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && !strings.Contains(v, s.Value[:min(len(s.Value), 12)]):
+			v += " " + s.Value
+		case s.Key == "vcs.modified" && s.Value == "true" && !strings.Contains(v, "dirty"):
+			v += " (modified)"
+		}
+	}
+	return v + " " + info.GoVersion
+}
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "peer",
 		Short:         "Keep SQLite tables the same on many machines",
 		Long:          "Peer keeps the tables of a SQLite database the same on many machines, peer to peer, offline first.\nRun one beside each copy of the database; programs go on writing plain SQL.",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -166,7 +186,9 @@ func tablesOrAll(all *bool) cobra.PositionalArgs {
 		switch {
 		case len(args) == 0:
 			return errors.New("name the database and its tables")
-		case *all == (len(args) > 1):
+		case *all && len(args) > 1:
+			return errors.New("name the tables or say --all, not both")
+		case !*all && len(args) == 1:
 			return errors.New("name the tables, or say --all")
 		}
 		return nil
