@@ -55,6 +55,7 @@ type Bridge struct {
 
 	modeBefore    string // journal mode that was found at open
 	schemaVersion int64
+	told          []string // tables that are not tracked, of which the log has a line
 	dataVersion   int64
 	capturedAt    int64 // the data_version of the last round that left the outbox empty: while it stands nobody has written; -1: none
 	nonce         int64 // written into the file at open: it changes if another file takes its place

@@ -103,6 +103,16 @@ func (b *Bridge) schemaMoved(ctx context.Context) error {
 		}
 	}
 	b.driftDue = b.anyDrift()
+	others, err := b.others(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range others {
+		if !slices.Contains(b.told, name) {
+			b.log.Warn("a table is not tracked: its rows stay on this machine until peer track names it", "table", name)
+		}
+	}
+	b.told = others
 	v, err := b.pragma(ctx, "schema_version")
 	b.schemaVersion = v
 	return err

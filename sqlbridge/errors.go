@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Errors that callers tell apart. Each is wrapped with what failed, on what and what to do.
@@ -64,7 +65,7 @@ func explain(path string, err error) error {
 		return nil
 	case isBusy(err) && !errors.Is(err, ErrBusy):
 		return fmt.Errorf("sqlbridge: %s: %w: wait for it to end, or end it (%w)", path, ErrBusy, err)
-	case saysAny(err, "database or disk is full"):
+	case !errors.Is(err, ErrFull) && (saysAny(err, "database or disk is full") || errors.Is(err, syscall.ENOSPC)):
 		return fmt.Errorf("sqlbridge: %s: %w: make room; nothing was lost (%w)", path, ErrFull, err)
 	case saysAny(err, "disk I/O error"):
 		return fmt.Errorf("sqlbridge: %s: the disk cannot be read or written: see whether it is full or failing; nothing was lost (%w)", path, err)

@@ -187,7 +187,7 @@ func (b *Bridge) newToken(ctx context.Context, lease hlc.Timestamp) error {
 		return fmt.Errorf("sqlbridge: %s: %w", b.opt.Path, err)
 	}
 	f.Token, f.Lease, f.Commits = randomInt(), lease, b.commits
-	return f.save()
+	return explain(b.opt.Path, f.save())
 }
 
 // extendLease makes sure that the stamp may be given out. It is called inside a round: the new token goes

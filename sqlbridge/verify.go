@@ -82,6 +82,7 @@ type Facts struct {
 	Unshown int64
 	Local   int64 // rows kept on this machine, for a NULL in their key or a value that is too large, seen since the peer started
 	Tables  []TableFacts
+	Others  []string // tables of the user that nobody began to track, those of virtual tables left out
 
 	SchemaVersion int64 // SQLite's: it grows with every change of the schema
 }
@@ -127,9 +128,21 @@ func (b *Bridge) Facts(ctx context.Context) (f Facts, err error) {
 			}
 			f.Tables = append(f.Tables, t)
 		}
-		return rows.Err()
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		f.Others, err = b.others(ctx)
+		return err
 	})
 	return f, err
+}
+
+// others lists the tables of the user that nobody began to track.
+func (b *Bridge) others(ctx context.Context) ([]string, error) {
+	return texts(ctx, b.conn, `SELECT name FROM sqlite_schema s WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\'
+		AND upper(substr(sql, 1, 14)) <> 'CREATE VIRTUAL' AND name NOT IN (SELECT name FROM _rowmesh_tables)
+		AND NOT EXISTS (SELECT 1 FROM sqlite_schema v WHERE upper(substr(v.sql, 1, 14)) = 'CREATE VIRTUAL' AND lower(substr(s.name, 1, length(v.name) + 1)) = lower(v.name) || '_')
+		ORDER BY name`)
 }
 
 // LastHead returns the greatest time that the replica has claimed, for a check of the clock.

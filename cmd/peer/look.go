@@ -208,7 +208,9 @@ type statusDoc struct {
 	Unshown  int64           `json:"unshown"`
 	Heads    map[string]head `json:"heads,omitempty"`
 	Tables   []tableDoc      `json:"tables,omitempty"`
-	Live     *rowmesh.Live   `json:"live"` // null where no peer runs
+	Others   []string        `json:"not_tracked,omitempty"` // tables that nobody began to track
+	Problem  string          `json:"problem,omitempty"`     // why the running peer did not answer; then live is what it said last
+	Live     *rowmesh.Live   `json:"live"`                  // null where no peer runs
 }
 
 type head struct {
@@ -230,11 +232,14 @@ func statusCommand() *cobra.Command {
 		Short: "Show what a database holds, what waits, and how things stand with other peers",
 		Args:  oneDatabase,
 		RunE: func(c *cobra.Command, args []string) error {
-			refreshLive(c, args[0])
+			silent := refreshLive(c, args[0])
 			return withBridge(c, args[0], sqlbridge.Options{Inspect: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 				doc, err := readStatus(ctx, b, args[0])
 				if err != nil {
 					return err
+				}
+				if silent != nil {
+					doc.Problem = silent.Error()
 				}
 				if asJSON {
 					enc := json.NewEncoder(c.OutOrStdout())
@@ -257,7 +262,7 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, database string) (stat
 		return statusDoc{}, err
 	}
 	doc := statusDoc{Database: database, Ready: f.Ready, Schema: f.SchemaVersion, Outbox: f.Outbox, Parked: f.Parked, Unshown: f.Unshown, Heads: map[string]head{}}
-	doc.Running = runsOn(path)
+	doc.Running, doc.Others = runsOn(path), f.Others
 	key := rowmesh.IdentityFile(path)
 	if _, err := os.Stat(key); err == nil { // else it is elsewhere, or none was made yet
 		if id, err := network.LoadIdentity(key); err == nil {
@@ -287,15 +292,18 @@ func readStatus(ctx context.Context, b *sqlbridge.Bridge, database string) (stat
 	return doc, err
 }
 
-// refreshLive asks the running peer to write how things stand. Where it does not, what it wrote last is shown.
-func refreshLive(c *cobra.Command, arg string) {
+// refreshLive asks the running peer to write how things stand. Where it does not, what it wrote last is shown, with the error.
+func refreshLive(c *cobra.Command, arg string) error {
 	if cfg, _, err := database(arg); err != nil || !runsOn(cfg.Path) {
-		return
+		return nil
 	}
-	_ = withBridge(c, arg, sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
+	return withBridge(c, arg, sqlbridge.Options{Beside: true}, func(ctx context.Context, b *sqlbridge.Bridge) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_, err := ask(ctx, b, "status")
+		if errors.Is(err, context.DeadlineExceeded) {
+			return errors.New("no answer within a second")
+		}
 		return err
 	})
 }
@@ -343,6 +351,9 @@ func printStatus(c *cobra.Command, d statusDoc) {
 		ready = "ready"
 	}
 	fmt.Fprintf(out, "%s  %s, %s\n", d.Database, state, ready)
+	if d.Problem != "" {
+		fmt.Fprintf(out, "problem the running peer does not answer (%s): what is said of other peers may be old; its log says why\n", d.Problem)
+	}
 	if d.Peer != "" {
 		fmt.Fprintf(out, "id      %s\n", d.Peer)
 	}
@@ -359,6 +370,9 @@ func printStatus(c *cobra.Command, d statusDoc) {
 			fmt.Fprintf(out, "  (%s)", t.Reason)
 		}
 		fmt.Fprintln(out)
+	}
+	for _, name := range d.Others {
+		fmt.Fprintf(out, "table   %-24s not tracked (peer track %s %s)\n", name, d.Database, name)
 	}
 }
 
@@ -526,7 +540,7 @@ func askForSync(ctx context.Context, c *cobra.Command, arg string) error {
 		_, err := ask(ctx, b, "sync")
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("%w, or the round was not finished in time: peer status %s says how things stand", rowmesh.ErrNoPeer, arg)
+			return fmt.Errorf("%w, or the round was not finished in time, or the replica is stopped: peer status %s and the log of the peer say which", rowmesh.ErrNoPeer, arg)
 		case err != nil:
 			return err
 		}

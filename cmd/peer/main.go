@@ -195,10 +195,22 @@ func tablesOrAll(all *bool) cobra.PositionalArgs {
 	}
 }
 
-// mayBeDatabase refuses a path at which there can be no database, before anything is made beside it.
+// sqliteHeader is how a database file begins (https://www.sqlite.org/fileformat.html, section 1.3).
+const sqliteHeader = "SQLite format 3\x00"
+
+// mayBeDatabase refuses a path at which there can be no database, before anything is made beside it, and before SQLite has the file open: to
+// close it takes away the locks that this process has on it.
 func mayBeDatabase(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return fmt.Errorf("%s is a directory, not a database: name the file", path)
+	}
+	if f, err := os.Open(path); err == nil {
+		head := make([]byte, len(sqliteHeader))
+		n, err := io.ReadFull(f, head)
+		_ = f.Close()
+		if n > 0 && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)) && string(head[:n]) != sqliteHeader {
+			return fmt.Errorf("%s is not a SQLite database, or its beginning is damaged: check the path, or restore it from a backup", path)
+		}
 	}
 	if dir := filepath.Dir(path); !isDirectory(dir) {
 		return fmt.Errorf("there is no directory %s: check the path, or make the directory", dir)

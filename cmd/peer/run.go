@@ -147,6 +147,8 @@ func runCommand() *cobra.Command {
 
 func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string) error {
 	_, missing := os.Stat(cfg.Path)
+	key := cmp.Or(cfg.Identity, rowmesh.IdentityFile(cfg.Path))
+	_, noKey := os.Stat(key)
 	p, err := rowmesh.Open(ctx, uri, rowmesh.WithConfig(cfg))
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // interrupted while it waited for the lock
@@ -157,6 +159,9 @@ func runPeer(ctx context.Context, out io.Writer, cfg rowmesh.Config, uri string)
 	defer p.Close()
 	if errors.Is(missing, os.ErrNotExist) {
 		fmt.Fprintf(out, "new: there was no %s; it is made now\n", cfg.Path)
+	}
+	if errors.Is(noKey, os.ErrNotExist) {
+		fmt.Fprintf(out, "new: this peer has a new id, with its key in %s\n", key)
 	}
 	printTracked(out, p)
 	fmt.Fprintf(out, "listening id=%s addr=%s\n", p.ID(), strings.Join(p.Addrs(), ","))
@@ -212,9 +217,14 @@ func idCommand() *cobra.Command {
 			if err := mayBeDatabase(cfg.Path); err != nil {
 				return err
 			}
-			id, err := network.LoadIdentity(cmp.Or(key, cfg.Identity, rowmesh.IdentityFile(cfg.Path)))
+			file := cmp.Or(key, cfg.Identity, rowmesh.IdentityFile(cfg.Path))
+			_, missing := os.Stat(file)
+			id, err := network.LoadIdentity(file)
 			if err != nil {
 				return err
+			}
+			if errors.Is(missing, os.ErrNotExist) {
+				fmt.Fprintf(c.ErrOrStderr(), "new: a peer of this id is made, with its key in %s\n", file)
 			}
 			fmt.Fprintln(c.OutOrStdout(), id.PeerID())
 			return nil
