@@ -15,6 +15,12 @@ func (c *Config) Check() error {
 		return errors.New("rowmesh: a peer with a list of hubs talks to hubs only, and so has nobody else to connect to: " +
 			"name all of them as hubs, or make this one a hub too")
 	}
+	if c.New && c.Join {
+		return errors.New("rowmesh: new founds a group and join (node=secondary) never does: leave one of them out")
+	}
+	if c.Relaying && len(c.Listen) == 0 {
+		return errors.New("rowmesh: a relay must be reached: give it an address to listen at (bind)")
+	}
 	if c.Acks < AckHub {
 		return fmt.Errorf("rowmesh: %d peers cannot hold anything: write hub or a number", c.Acks)
 	}

@@ -409,10 +409,10 @@ func describeSync(s rowmesh.LiveSync) string {
 	}
 	switch {
 	case s.Head == 0:
-		return "nothing was written here"
+		return "nothing was written here under this origin"
 	case s.InSync:
 		return "all that was written here is held by " + by
-	case s.Acked == 0:
+	case s.Acked == 0: // the definitions of tables count too
 		return "nothing that was written here is known to be held by " + by
 	}
 	return fmt.Sprintf("what was written here is held by %s up to %s, but not the last %s", by, s.Acked.Time().Format("2006-01-02 15:04:05.000 MST"),
