@@ -217,14 +217,9 @@ func idCommand() *cobra.Command {
 			if err := mayBeDatabase(cfg.Path); err != nil {
 				return err
 			}
-			file := cmp.Or(key, cfg.Identity, rowmesh.IdentityFile(cfg.Path))
-			_, missing := os.Stat(file)
-			id, err := network.LoadIdentity(file)
+			id, err := network.LoadIdentity(cmp.Or(key, cfg.Identity, rowmesh.IdentityFile(cfg.Path)))
 			if err != nil {
 				return err
-			}
-			if errors.Is(missing, os.ErrNotExist) {
-				fmt.Fprintf(c.ErrOrStderr(), "new: a peer of this id is made, with its key in %s\n", file)
 			}
 			fmt.Fprintln(c.OutOrStdout(), id.PeerID())
 			return nil
