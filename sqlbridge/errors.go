@@ -101,14 +101,20 @@ func isStoreError(err error) bool {
 	}
 	// SQLite's own messages, as they begin: what a trigger of the user says with RAISE may have any of their words. That something is
 	// missing is said of what such a trigger names, too: the table itself was looked at before.
-	begins := func(message string) bool { return strings.HasPrefix(err.Error(), message) }
-	return isMalformed(err) || slices.ContainsFunc([]string{
+	return isMalformed(err) || begins(err,
 		"database is locked", "database table is locked", "database or disk is full", "attempt to write a readonly database", "disk I/O error",
-		"out of memory", "interrupted", "file is not a database", "malformed database schema", "unable to open database file", "database schema has changed", "sql: ",
-	}, begins)
+		"out of memory", "interrupted", "file is not a database", "malformed database schema", "unable to open database file", "database schema has changed", "sql: ")
+}
+
+// begins reports whether what SQLite said, or database/sql, begins with one of some messages. Around it may stand what was being done.
+func begins(err error, messages ...string) bool {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return slices.ContainsFunc(messages, func(m string) bool { return strings.HasPrefix(err.Error(), m) })
 }
 
 // isMalformed reports whether SQLite found damage: in the database, or in a virtual table that a trigger of the user feeds.
 func isMalformed(err error) bool {
-	return strings.HasPrefix(err.Error(), "database disk image is malformed")
+	return begins(err, "database disk image is malformed")
 }

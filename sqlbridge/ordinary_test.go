@@ -2,6 +2,7 @@ package sqlbridge
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 )
 
@@ -62,6 +63,11 @@ func TestTriggersMaySayAnything(t *testing.T) {
 	for _, says := range []string{"this record is read-only", "the mail address is malformed", "order interrupted"} {
 		if isStoreError(errors.New(says)) {
 			t.Errorf("%q ends the round", says)
+		}
+	}
+	for _, says := range []string{"disk I/O error (10)", "database disk image is malformed (11)", "attempt to write a readonly database", "interrupted (9)", "sql: database is closed"} {
+		if !isStoreError(errors.New(says)) || !isStoreError(fmt.Errorf("sqlbridge: prepare DELETE FROM t: %w", errors.New(says))) {
+			t.Errorf("%q parks a row", says)
 		}
 	}
 }
