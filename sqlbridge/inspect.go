@@ -91,10 +91,15 @@ func (t *table) names() []string {
 	return out
 }
 
+// Conditions on rows of sqlite_schema.
+const (
+	isUsers   = `type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\'`
+	isVirtual = `type = 'table' AND upper(substr(sql, 1, 14)) = 'CREATE VIRTUAL'`
+)
+
 // userTables lists the ordinary tables of the user, in order of name.
 func userTables(ctx context.Context, q querier) ([]string, error) {
-	return texts(ctx, q, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
-		AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\' ORDER BY name`)
+	return texts(ctx, q, `SELECT name FROM sqlite_schema WHERE `+isUsers+` ORDER BY name`)
 }
 
 // texts runs a query for one column of text.
@@ -164,7 +169,7 @@ func inspect(ctx context.Context, q querier, name string) (*table, error) {
 			t.rowid = r
 		}
 	}
-	if hasOption(t.sql, "WITHOUT") && t.withoutRowid(ctx, q) {
+	if hasOption(t.sql, "WITHOUT") {
 		t.rowid = ""
 	}
 	if t.schema, err = crdt.NewSchema(t.name, t.key, t.names()); err != nil {
@@ -176,22 +181,9 @@ func inspect(ctx context.Context, q querier, name string) (*table, error) {
 // shadowOf names the virtual table that a table is a part of by its name: the full-text index ft keeps its words in ft_data and others.
 // PRAGMA table_list knows for certain, but not before SQLite 3.37, and only of modules that are loaded here.
 func shadowOf(ctx context.Context, q querier, name string) (string, error) {
-	of, err := texts(ctx, q, `SELECT name FROM sqlite_schema WHERE type = 'table' AND upper(substr(sql, 1, 14)) = 'CREATE VIRTUAL'
+	of, err := texts(ctx, q, `SELECT name FROM sqlite_schema WHERE `+isVirtual+`
 		AND lower(substr(?1, 1, length(name) + 1)) = lower(name) || '_' ORDER BY name LIMIT 1`, name)
 	return strings.Join(of, ""), err
-}
-
-// withoutRowid reports whether the table has no rowid, which only an attempt to read it tells for certain.
-func (t *table) withoutRowid(ctx context.Context, q querier) bool {
-	if t.rowid == "" {
-		return true
-	}
-	rows, err := q.QueryContext(ctx, "SELECT "+t.rowid+" FROM "+quote(t.name)+" LIMIT 0")
-	if err != nil {
-		return true
-	}
-	rows.Close()
-	return false
 }
 
 // readColumns fills the key and the columns and returns the names of all of them.
@@ -233,14 +225,14 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	rows.Close()
 	slices.SortFunc(key, func(a, b keyColumn) int { return a.pk - b.pk })
 	strict := hasOption(t.sql, "STRICT")
-	as := func(decl string) affinity {
+	affinityIn := func(decl string) affinity {
 		if strict && strings.EqualFold(decl, "ANY") { // elsewhere it is a name like another
 			return affinityNone
 		}
 		return affinityOf(decl)
 	}
 	for _, k := range key {
-		as := as(k.decl)
+		as := affinityIn(k.decl)
 		if as == affinityReal && len(key) > 1 {
 			return nil, &RefusedError{t.name, fmt.Sprintf("%s, a part of its key, is a REAL", k.name), "make it an INTEGER or TEXT: as parts of a key REALs compare in ways that no byte form keeps"}
 		}
@@ -251,7 +243,7 @@ func (t *table) readColumns(ctx context.Context, q querier) (all []string, err e
 	t.autoinc = t.rowidKey && strings.Contains(strings.ToUpper(t.sql), "AUTOINCREMENT")
 	for i := range t.cols {
 		if d, ok := dflts[t.cols[i].name]; ok {
-			if err := t.cols[i].readDefault(ctx, q, t.name, d.expr, as(d.decl)); err != nil {
+			if err := t.cols[i].readDefault(ctx, q, t.name, d.expr, affinityIn(d.decl)); err != nil {
 				return nil, err
 			}
 		}
@@ -370,7 +362,7 @@ func (t *table) readTriggers(ctx context.Context, q querier) error {
 		return err
 	}
 	defer rows.Close()
-	virtual, err := texts(ctx, q, `SELECT lower(name) FROM sqlite_schema WHERE type = 'table' AND upper(substr(sql, 1, 14)) = 'CREATE VIRTUAL'`)
+	virtual, err := texts(ctx, q, `SELECT lower(name) FROM sqlite_schema WHERE `+isVirtual)
 	if err != nil {
 		return err
 	}

@@ -349,13 +349,13 @@ func (p *projector) carryOut() error {
 func (p *projector) remove(k crdt.Key) error {
 	return p.unchecked(func() error {
 		return p.r.b.exec(p.ctx, "DELETE FROM "+quote(p.t.name)+" WHERE "+p.t.keyIs(), keyArgs(k)...)
-	}, func(err error) bool { return !isStoreError(err) })
+	}, func(err error) bool { return isMalformed(err) || !isStoreError(err) })
 }
 
 // unchecked calls f, and once more without the user's triggers where they may be the cause of its error.
 func (p *projector) unchecked(f func() error, blamed func(error) bool) error {
 	err := f()
-	if err == nil || len(p.t.checks) == 0 || !blamed(err) && !isMalformed(err) {
+	if err == nil || len(p.t.checks) == 0 || !blamed(err) {
 		return err
 	}
 	if err := p.r.drop(p.t, p.t.checks); err != nil {
@@ -369,7 +369,7 @@ func (p *projector) showRow(x shownRow) error {
 	if err := p.r.caller.Err(); err != nil {
 		return err
 	}
-	err := p.unchecked(func() error { return p.write(x) }, func(error) bool { return false })
+	err := p.unchecked(func() error { return p.write(x) }, isMalformed)
 	if err == nil || isStoreError(err) {
 		return err
 	}

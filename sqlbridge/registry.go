@@ -64,8 +64,10 @@ func (r *round) registryOps() (ops []crdt.Op, err error) {
 			}
 			ops = append(ops, op)
 		}
-		if ops, err = r.droppedIndexes(s, t, ops); err != nil {
-			return nil, err
+		if s.sql != "" {
+			if ops, err = r.droppedIndexes(s, t, ops); err != nil {
+				return nil, err
+			}
 		}
 		s.sql = t.definition()
 		if err := r.b.exec(r.ctx, `UPDATE _rowmesh_tables SET sql = ? WHERE tbl = ?`, s.sql, s.tbl); err != nil {
@@ -118,13 +120,12 @@ func (b *Bridge) applyRegistry(r *round, byTable map[string][]replica.RowChange)
 				continue
 			}
 			name := c.Key.Values()[0].Bytes()
-			def, _ := c.New.Cell("sql")
+			def := text(c.New, "sql")
 			var err error
 			if kind == tableRegistry {
-				err = b.adopt(r, name, def.Value.Bytes())
+				err = b.adopt(r, name, def)
 			} else {
-				of, _ := c.New.Cell("table")
-				err = b.adoptIndex(r, name, of.Value.Bytes(), def.Value.Bytes())
+				err = b.adoptIndex(r, name, text(c.New, "table"), def)
 			}
 			if err != nil {
 				return fmt.Errorf("sqlbridge: definition of %s: %w", name, err)

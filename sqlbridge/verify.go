@@ -139,9 +139,8 @@ func (b *Bridge) Facts(ctx context.Context) (f Facts, err error) {
 
 // others lists the tables of the user that nobody began to track.
 func (b *Bridge) others(ctx context.Context) ([]string, error) {
-	return texts(ctx, b.conn, `SELECT name FROM sqlite_schema s WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\' AND name NOT LIKE '\_rowmesh\_%' ESCAPE '\'
-		AND upper(substr(sql, 1, 14)) <> 'CREATE VIRTUAL' AND name NOT IN (SELECT name FROM _rowmesh_tables)
-		AND NOT EXISTS (SELECT 1 FROM sqlite_schema v WHERE upper(substr(v.sql, 1, 14)) = 'CREATE VIRTUAL' AND lower(substr(s.name, 1, length(v.name) + 1)) = lower(v.name) || '_')
+	return texts(ctx, b.conn, `SELECT name FROM sqlite_schema t WHERE `+isUsers+` AND NOT (`+isVirtual+`) AND name NOT IN (SELECT name FROM _rowmesh_tables)
+		AND NOT EXISTS (SELECT 1 FROM sqlite_schema v WHERE `+isVirtual+` AND lower(substr(t.name, 1, length(name) + 1)) = lower(name) || '_')
 		ORDER BY name`)
 }
 
