@@ -74,7 +74,7 @@ type machine struct {
 	lived    rowSet   // rows that programs left in a table in one of their transactions since the last capture that was committed
 	free     bool     // programs write what they like, so that nobody knows what they made anew
 	remade   rowSet   // rows that programs inserted, deleted or moved since then
-	loose    rowSet   // tables whose values nobody wrote since then: a column was renamed, or all of it made anew
+	loose    []string // tables whose values nobody wrote since then: a column was renamed, or all of it made anew
 }
 
 // saved is a medium set aside, with what was committed on it.
@@ -84,8 +84,20 @@ type saved struct {
 	claimed crdt.Coverage
 	shape   shape
 	remade  rowSet
-	loose   rowSet
+	loose   []string
 	writer  crdt.Origin
+}
+
+// newSaved returns one that is empty, of the kind of a medium.
+func newSaved(like Medium) *saved {
+	return &saved{medium: newMediumLike(like), rows: map[replica.RowKey]crdt.Row{}, claimed: crdt.Coverage{}}
+}
+
+// on returns a copy on a medium, which holds the same.
+func (s *saved) on(medium Medium) *saved {
+	c := *s
+	c.medium, c.rows, c.claimed = medium, maps.Clone(s.rows), s.claimed.Clone()
+	return &c
 }
 
 // stamped is a local transaction with its stamp.
@@ -374,7 +386,7 @@ func (m *machine) failed(err error) {
 	}
 	if errors.Is(err, dsstore.ErrCorrupt) && m.rotten > 0 { // as the operator is told: begin anew
 		m.w.mark("damage found")
-		m.w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, nil, crdt.Origin{}}, 1000, false)
+		m.w.replace(m, newSaved(m.medium), 1000, false)
 		return
 	}
 	if !errors.Is(err, ErrIO) && !errors.Is(err, ErrFull) {

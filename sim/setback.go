@@ -89,7 +89,7 @@ func (w *World) actSetBack(m *machine, a Action) {
 	if a.N%2 == 0 { // what lies beside the database says which times were given out; else it was put back too
 		after = max(after, m.claimed[m.writer])
 	}
-	w.replace(m, &saved{medium, maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade, b.loose, b.writer}, a.N, false)
+	w.replace(m, b.on(medium), a.N, false)
 	m.after, m.touched = after, m.sql() != nil
 	if len(f.old) > 0 {
 		w.forks[m.writer], w.forked = f, true

@@ -246,7 +246,7 @@ func (m *machine) alter(n int64) {
 	}
 	m.w.mark(a.mark)
 	if a.loose {
-		add(&m.loose, replica.RowKey{Table: name})
+		m.loose = append(m.loose, name)
 	}
 	m.noticeSoon()
 }
@@ -261,7 +261,7 @@ func (s shape) shows(table, col string) bool { return slices.Contains(s[table], 
 // program is missed, and nothing is taken for one that is none.
 func (w *World) checkCapture(m *machine, d replica.Drain) {
 	for name, t := range m.tables() {
-		if m.shape[name] == nil || m.loose[replica.RowKey{Table: name}] {
+		if m.shape[name] == nil || slices.Contains(m.loose, name) {
 			continue // it was made after the last commit, or holds what nobody wrote
 		}
 		want := m.shown(name, t)

@@ -336,8 +336,7 @@ func (w *World) actMachine(m *machine, a Action) {
 	case "restore":
 		if m.backup != nil && m.branch() == nil {
 			w.mark("restored a backup")
-			b := m.backup
-			w.replace(m, &saved{b.medium.Copy(), maps.Clone(b.rows), b.claimed.Clone(), b.shape, b.remade, b.loose, b.writer}, a.N, true)
+			w.replace(m, m.backup.on(m.backup.medium.Copy()), a.N, true)
 		}
 	case "wipe":
 		if w.othersReady(m) && m.branch() == nil {
@@ -345,7 +344,7 @@ func (w *World) actMachine(m *machine, a Action) {
 			if m.isHub() {
 				w.mark("hub wiped")
 			}
-			w.replace(m, &saved{newMediumLike(m.medium), map[replica.RowKey]crdt.Row{}, crdt.Coverage{}, nil, nil, nil, crdt.Origin{}}, a.N, false)
+			w.replace(m, newSaved(m.medium), a.N, false)
 		}
 	case "setback":
 		w.actSetBack(m, a)
@@ -400,7 +399,7 @@ func newMediumLike(m Medium) Medium {
 
 // save sets aside what the machine has committed.
 func (m *machine) save() *saved {
-	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade), maps.Clone(m.loose), m.writer}
+	return &saved{m.medium.Copy(), maps.Clone(m.rows), m.claimed.Clone(), m.shape, maps.Clone(m.remade), slices.Clone(m.loose), m.writer}
 }
 
 // othersReady reports whether a machine can lose its database: another must be able to give it a copy, from a medium without
@@ -423,7 +422,7 @@ func (w *World) replace(m *machine, s *saved, ms int64, copied bool) {
 	m.medium, m.rows, m.claimed, m.doubt, m.shape = s.medium, s.rows, s.claimed, nil, s.shape
 	m.copied, m.founder, m.rotten, m.replaced, m.unseen, m.added = copied, false, 0, copied, false, nil
 	m.own = false
-	m.lived, m.remade, m.loose = nil, maps.Clone(s.remade), maps.Clone(s.loose)
+	m.lived, m.remade, m.loose = nil, maps.Clone(s.remade), slices.Clone(s.loose)
 	q := m.sql()
 	if m.touched = q != nil && copied; m.touched && ms%2 == 0 {
 		q.Replace(old)
