@@ -94,22 +94,13 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// version is that of the module, the commit it was built from, and of Go. A recording replays with the version that made it.
+// version is that of the module, which names the commit where it has no tag, and of Go. A recording replays with the version that made it.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision" && !strings.Contains(v, s.Value[:min(len(s.Value), 12)]):
-			v += " " + s.Value
-		case s.Key == "vcs.modified" && s.Value == "true" && !strings.Contains(v, "dirty"):
-			v += " (modified)"
-		}
-	}
-	return v + " " + info.GoVersion
+	return info.Main.Version + " " + info.GoVersion
 }
 
 func rootCommand() *cobra.Command {
@@ -198,19 +189,25 @@ func tablesOrAll(all *bool) cobra.PositionalArgs {
 // sqliteHeader is how a database file begins (https://www.sqlite.org/fileformat.html, section 1.3).
 const sqliteHeader = "SQLite format 3\x00"
 
+// beginsAsDatabase reports whether a file is a database as far as its header tells. An empty one is, and one that cannot be read may be.
+func beginsAsDatabase(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	head := make([]byte, len(sqliteHeader))
+	n, err := io.ReadFull(f, head)
+	return n == 0 || err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || string(head[:n]) == sqliteHeader
+}
+
 // mayBeDatabase refuses a path at which there can be no database, before anything is made beside it, and before SQLite has the file open: to
 // close it takes away the locks that this process has on it.
 func mayBeDatabase(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return fmt.Errorf("%s is a directory, not a database: name the file", path)
-	}
-	if f, err := os.Open(path); err == nil {
-		head := make([]byte, len(sqliteHeader))
-		n, err := io.ReadFull(f, head)
-		_ = f.Close()
-		if n > 0 && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)) && string(head[:n]) != sqliteHeader {
-			return fmt.Errorf("%s is not a SQLite database, or its beginning is damaged: check the path, or restore it from a backup", path)
-		}
+	} else if err == nil && info.Mode().IsRegular() && !beginsAsDatabase(path) {
+		return fmt.Errorf("%s is not a SQLite database, or its beginning is damaged: check the path, or restore it from a backup", path)
 	}
 	if dir := filepath.Dir(path); !isDirectory(dir) {
 		return fmt.Errorf("there is no directory %s: check the path, or make the directory", dir)
