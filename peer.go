@@ -295,27 +295,24 @@ func (p *Peer) Untrack(ctx context.Context, tables ...string) error {
 }
 
 // onTables runs f, which changes what is tracked, between rounds, and then a round.
-func (p *Peer) onTables(ctx context.Context, f func() error) (err error) {
+func (p *Peer) onTables(ctx context.Context, f func() error) error {
 	if p.bridge == nil {
 		return errors.New("rowmesh: this peer has no SQL tables")
 	}
-	ran := p.do(ctx, func() {
-		switch {
-		case p.core == nil:
-			err = p.halted()
-		case !p.core.IsReady():
-			err = errNotReady
-		default:
-			if err = f(); err == nil {
-				p.capture, p.manners.urgent = true, true
-				p.turn(p.ctx)
-			}
+	return p.doReady(ctx, func() error {
+		err := f()
+		if err == nil {
+			p.takeInNow()
 		}
+		return err
 	})
-	return errors.Join(ran, err)
 }
 
-var errNotReady = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
+// takeInNow makes a round that captures, on the runner.
+func (p *Peer) takeInNow() {
+	p.capture, p.manners.urgent = true, true
+	p.turn(p.ctx)
+}
 
 // Notice is what people should know of the database as it was found, "" for nothing.
 func (p *Peer) Notice() string {
@@ -350,6 +347,21 @@ func (p *Peer) do(ctx context.Context, f func()) error {
 	}
 }
 
+// doReady runs f on the runner, between rounds, where a replica runs and is ready.
+func (p *Peer) doReady(ctx context.Context, f func() error) (err error) {
+	ran := p.do(ctx, func() {
+		switch {
+		case p.core == nil:
+			err = p.halted()
+		case !p.core.IsReady():
+			err = errors.New("rowmesh: not ready yet: the first copy has not come; WaitReady waits for it")
+		default:
+			err = f()
+		}
+	})
+	return errors.Join(err, ran)
+}
+
 // WaitReady waits until the replica has founded a group or holds its first copy.
 func (p *Peer) WaitReady(ctx context.Context) error {
 	select {
@@ -363,8 +375,8 @@ func (p *Peer) WaitReady(ctx context.Context) error {
 }
 
 // Write runs f in a transaction of the database and returns when it is committed there and the replica has
-// taken it in; of tables that are not tracked (see Track) it takes in nothing. An error of f rolls back. ErrUnknown says that the commit's outcome could not be learnt, ErrLater that it is
-// committed and was not waited for.
+// taken it in; of tables that are not tracked (see Track) it takes in nothing. An error of f rolls back. ErrUnknown says
+// that the commit's outcome could not be learnt, ErrLater that it is committed and was not waited for.
 func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if p.db == nil {
 		return errors.New("rowmesh: this peer has no SQL: use WriteRows")
@@ -384,10 +396,7 @@ func (p *Peer) Write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	if err := p.do(ctx, func() {
-		p.capture, p.manners.urgent = true, true
-		p.turn(p.ctx)
-	}); err != nil {
+	if err := p.do(ctx, p.takeInNow); err != nil {
 		return fmt.Errorf("%w: %w", ErrLater, err)
 	}
 	return nil
@@ -404,25 +413,18 @@ func (p *Peer) WriteRows(ctx context.Context, schemas []*crdt.Schema, ops ...crd
 		return err
 	}
 	drain := replica.Drain{Schemas: schemas, Groups: []replica.Group{{Ops: ops}}}
-	ran := p.do(ctx, func() {
-		switch {
-		case p.core == nil:
-			err = p.halted()
-		case !p.core.IsReady():
-			err = errNotReady
-		default:
-			if err = p.agree(p.ctx, schemas); err != nil {
-				return
-			}
-			in := append(p.in, replica.Input{Write: &drain})
-			p.in = nil
-			if failed := p.process(p.ctx, p.instant(), false, in); failed != nil {
-				p.fail(failed)
-				err = fmt.Errorf("%w: %w", ErrUnknown, failed)
-			}
+	return p.doReady(ctx, func() error {
+		if err := p.agree(p.ctx, schemas); err != nil {
+			return err
 		}
+		in := append(p.in, replica.Input{Write: &drain})
+		p.in = nil
+		if err := p.process(p.ctx, p.instant(), false, in); err != nil {
+			p.fail(err)
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+		return nil
 	})
-	return errors.Join(err, ran)
 }
 
 // ErrLater says that a transaction is committed, and that Write could not wait until the replica had taken it in: it does so later, at the
